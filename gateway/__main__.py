@@ -1,0 +1,41 @@
+"""`python -m gateway`: flags → settings → telemetry → the gateway until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import uvloop
+
+from gateway.server import Gateway
+from gateway.settings import GatewaySettings
+from inference_mesh import telemetry
+from inference_mesh.lifecycle import run_service
+from inference_mesh.settings import SettingsError, load_settings
+
+USAGE_ERROR = 2
+
+
+def main() -> None:
+    """Run one gateway; exit status 2 if a setting is wrong."""
+    try:
+        settings = load_settings(GatewaySettings, vars(_parser().parse_args()))
+    except SettingsError as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        raise SystemExit(USAGE_ERROR) from None
+    telemetry.configure_logging("gateway", settings.log_level, settings.log_format)
+    telemetry.configure_tracing("gateway", settings.otlp_endpoint)
+    uvloop.run(run_service(Gateway(settings), drain_delay_s=settings.drain_delay_s, grace_s=settings.grace_s))
+
+
+def _parser() -> argparse.ArgumentParser:
+    """One flag for each setting; the settings class checks the values."""
+    parser = argparse.ArgumentParser(prog="gateway", description="The policy point in front of all models.")
+    for name, field in GatewaySettings.model_fields.items():
+        description = (field.description or "").replace("%", "%%")
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar="VALUE", help=description)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

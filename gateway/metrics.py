@@ -1,0 +1,76 @@
+"""All metrics of the gateway.
+
+Labels are bounded: `model` is a name of the registry or "unknown", never what a client sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+UNKNOWN_MODEL = "unknown"
+REQUEST_BUCKETS_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class GatewayMetrics:
+    """Owns the metrics and the registry that they are scraped from."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "mesh_gateway_requests_total",
+            "Calls that ended, by their gRPC code.",
+            ("model", "method", "code"),
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "mesh_gateway_request_seconds",
+            "Time from a call's arrival to its end.",
+            ("model", "method"),
+            buckets=REQUEST_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "mesh_gateway_in_flight", "Calls that run now.", ("model",), registry=self.registry
+        )
+        self.retries = Counter(
+            "mesh_gateway_retries_total",
+            "Attempts after the first, on another replica.",
+            ("model",),
+            registry=self.registry,
+        )
+        self.ejections = Counter(
+            "mesh_gateway_ejections_total",
+            "Times that a replica was left out for a moment because a call to it failed.",
+            ("model", "endpoint"),
+            registry=self.registry,
+        )
+        self.endpoint_ready = Gauge(
+            "mesh_gateway_endpoint_ready",
+            "1 if the replica is healthy and takes calls, else 0.",
+            ("model", "endpoint"),
+            registry=self.registry,
+        )
+        self.registry_reloads, self.registry_is_good = self._of_file("registry", "the model registry")
+        self.keys_reloads, self.keys_are_good = self._of_file("keys", "the key file")
+
+    def forget_endpoint(self, model: str, endpoint: str) -> None:
+        """Drop the series of a replica that is no more."""
+        for metric in (self.ejections, self.endpoint_ready):
+            with contextlib.suppress(KeyError):
+                metric.remove(model, endpoint)
+
+    def _of_file(self, name: str, what: str) -> tuple[Counter, Gauge]:
+        reloads = Counter(
+            f"mesh_gateway_{name}_reloads_total",
+            f"Readings of {what} after a change, by result.",
+            ("result",),
+            registry=self.registry,
+        )
+        is_good = Gauge(
+            f"mesh_gateway_{name}_last_reload_successful",
+            f"1 if the last reading of {what} succeeded, 0 if the one before it still applies.",
+            registry=self.registry,
+        )
+        return reloads, is_good

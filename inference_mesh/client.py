@@ -1,0 +1,123 @@
+"""The public Python client: every model of a mesh behind one object.
+
+    async with MeshClient("127.0.0.1:50051", api_key="mesh_…") as mesh:
+        answer = await mesh.infer("tiny-chat", {"prompt": "Once upon a time"})
+        async for piece in mesh.stream("tiny-chat", {"messages": [...]}):
+            print(piece.output.generate.text, end="")
+
+Payloads are dictionaries in the form of `POST /api/infer`, or protobuf payloads. Errors are
+MeshError. It imports the native stubs only, so that it can live beside tritonclient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any
+
+import grpc
+from typing_extensions import Self
+
+from inference_mesh import json_payload
+from inference_mesh.channels import open_channel
+from inference_mesh.metadata import API_KEY, REQUEST_ID
+from inference_mesh.status_interceptor import error_from_rpc
+from inference_mesh.telemetry import trace_metadata
+from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
+
+DEFAULT_TIMEOUT_S = 60.0
+
+PayloadLike = payload_pb2.Payload | dict[str, Any] | str
+
+
+class MeshClient:
+    """A connection to a gateway, or to one worker."""
+
+    def __init__(
+        self, target: str, *, api_key: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> None:
+        """target: host:port. timeout_s: deadline of each call that names none itself."""
+        self._channel = open_channel(target)
+        self._stub: inference_pb2_grpc.InferenceServiceAsyncStub = inference_pb2_grpc.InferenceServiceStub(
+            self._channel
+        )
+        self._api_key = api_key
+        self._timeout_s = timeout_s
+        self._tasks: dict[str, payload_pb2.Task] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; running calls are cancelled."""
+        await self._channel.close()
+
+    async def infer(
+        self, model: str, payload: PayloadLike, *, request_id: str = "", timeout_s: float | None = None
+    ) -> inference_pb2.InferResponse:
+        """The whole result of one request. Raises MeshError."""
+        message = inference_pb2.InferRequest(
+            model=model, request_id=request_id, payload=await self._payload(model, payload)
+        )
+        try:
+            return await self._stub.Infer(message, **self._options(request_id, timeout_s))
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from None
+
+    async def stream(
+        self, model: str, payload: PayloadLike, *, request_id: str = "", timeout_s: float | None = None
+    ) -> AsyncIterator[inference_pb2.InferStreamResponse]:
+        """The pieces of one result as they are made; closing the iterator cancels the call.
+
+        Raises MeshError, also in the middle if the stream breaks.
+        """
+        message = inference_pb2.InferStreamRequest(
+            model=model, request_id=request_id, payload=await self._payload(model, payload)
+        )
+        call = self._stub.InferStream(message, **self._options(request_id, timeout_s))
+        try:
+            async for piece in call:
+                yield piece
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from None
+        finally:
+            call.cancel()
+
+    async def models(self) -> list[inference_pb2.Model]:
+        """The models that the caller may use, sorted by name. Raises MeshError."""
+        try:
+            answer = await self._stub.ListModels(inference_pb2.ListModelsRequest(), **self._options("", None))
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from None
+        return list(answer.models)
+
+    async def model(self, name: str) -> inference_pb2.Model:
+        """One model by name or alias. Raises ModelNotFoundError and other MeshErrors."""
+        try:
+            answer = await self._stub.GetModel(
+                inference_pb2.GetModelRequest(model=name), **self._options("", None)
+            )
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from None
+        return answer.model
+
+    async def _payload(self, model: str, payload: PayloadLike) -> payload_pb2.Payload:
+        """The payload as protobuf; a dictionary's form follows from the model's task."""
+        if isinstance(payload, payload_pb2.Payload):
+            return payload
+        if model not in self._tasks:
+            self._tasks[model] = (await self.model(model)).task
+        return json_payload.payload_from_json(self._tasks[model], payload)
+
+    def _options(self, request_id: str, timeout_s: float | None) -> dict[str, Any]:
+        metadata = trace_metadata()
+        if self._api_key:
+            metadata.append((API_KEY, self._api_key))
+        if request_id:
+            metadata.append((REQUEST_ID, request_id))
+        return {"metadata": tuple(metadata), "timeout": timeout_s or self._timeout_s, "wait_for_ready": False}

@@ -1,0 +1,1 @@
+"""The files that configure the mesh: their schemas, their parsing, and how they are watched."""

@@ -1,0 +1,110 @@
+"""A file that is read again when it changes, and whose last good content stays.
+
+Polls content, not events: a ConfigMap is swapped by renaming a symlink of its directory,
+which no watch of the file itself sees. A file that cannot be read or parsed changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from inference_mesh import telemetry
+from inference_mesh.config.errors import ConfigError, Problem
+
+log = telemetry.get_logger(__name__)
+
+POLL_INTERVAL_S = 0.5
+MAX_FILE_BYTES = 4 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+class WatchedFile(Generic[T]):
+    """Owns the current value of one file.
+
+    on_change is called with each new good value, on_reload with None or the error of every
+    attempt after a change of content; both in the event loop's thread.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        parse: Callable[[str], T],
+        *,
+        on_change: Callable[[T], None] | None = None,
+        on_reload: Callable[[ConfigError | None], None] | None = None,
+    ) -> None:
+        self._path = path
+        self._parse = parse
+        self._on_change = on_change
+        self._on_reload = on_reload
+        self._digest = b""
+        self._value: T | None = None
+        self.last_error: ConfigError | None = None
+
+    @property
+    def value(self) -> T | None:
+        """The last good value; None before there was one."""
+        return self._value
+
+    def load(self) -> T:
+        """Read the file for the first time. Raises ConfigError if it is not good."""
+        self.check()
+        if self.last_error is not None:
+            raise self.last_error
+        if self._value is None:
+            raise ConfigError(str(self._path), (Problem("", "was never read"),))
+        return self._value
+
+    def check(self) -> None:
+        """Read the file and take its value if the content changed; never raises."""
+        try:
+            data = self._read()
+        except ConfigError as error:
+            self._fail(error, hashlib.sha256(str(error).encode()).digest())
+            return
+        digest = hashlib.sha256(data).digest()
+        if digest == self._digest:
+            return
+        try:
+            value = self._parse(data.decode("utf-8"))
+        except UnicodeDecodeError:
+            self._fail(ConfigError(str(self._path), (Problem("", "is not UTF-8"),)), digest)
+        except ConfigError as error:
+            self._fail(error, digest)
+        else:
+            self._digest, self._value, self.last_error = digest, value, None
+            log.info("configuration loaded", path=str(self._path))
+            self._tell(None)
+            if self._on_change is not None:
+                self._on_change(value)
+
+    async def watch(self, interval_s: float = POLL_INTERVAL_S) -> None:
+        """Check for ever; run it in a TaskGroup and cancel it to stop."""
+        while True:
+            await asyncio.sleep(interval_s)
+            self.check()
+
+    def _read(self) -> bytes:
+        try:
+            resolved = self._path.resolve(strict=True)
+            if resolved.stat().st_size > MAX_FILE_BYTES:
+                raise ConfigError(str(self._path), (Problem("", f"is larger than {MAX_FILE_BYTES} bytes"),))
+            return resolved.read_bytes()
+        except OSError as error:
+            raise ConfigError(str(self._path), (Problem("", f"cannot be read: {error.strerror}"),)) from None
+
+    def _fail(self, error: ConfigError, digest: bytes) -> None:
+        if digest == self._digest and self.last_error is not None:
+            return
+        self._digest, self.last_error = digest, error
+        log.error("configuration refused, the last good one stays", path=str(self._path), reason=str(error))
+        self._tell(error)
+
+    def _tell(self, error: ConfigError | None) -> None:
+        if self._on_reload is not None:
+            self._on_reload(error)

@@ -1,0 +1,152 @@
+"""YAML documents whose values know the line they stand on, checked against a schema.
+
+Owns reading, line numbers and the sentences for wrong values. Does not own any schema.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from inference_mesh.config.errors import ConfigError, Problem
+
+MAX_FILE_BYTES = 4 * 1024 * 1024
+
+M = TypeVar("M", bound=BaseModel)
+Path = tuple[int | str, ...]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, and aliases (a bomb is made of them)."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.get_mark()
+            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{key.value}' stands twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+class YamlDocument:
+    """A parsed document that can say on which line a path stands."""
+
+    def __init__(self, text: str, source: str) -> None:
+        """Raises ConfigError if the text is too large, not YAML, or has a key twice."""
+        self.source = source
+        if len(text) > MAX_FILE_BYTES:
+            raise ConfigError(source, (Problem("", f"is larger than {MAX_FILE_BYTES} bytes"),))
+        try:
+            node, self.value = _loaded(text)
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 0
+            raise ConfigError(source, (Problem("", f"not valid YAML: {error.problem}", line),)) from None
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            raise ConfigError(source, (Problem("", f"not valid YAML: {str(error)[:200]}"),)) from None
+        self._lines: dict[Path, int] = dict(_lines(node, ())) if node is not None else {}
+
+    def nest_under(self, key: str) -> None:
+        """Treat the document as if it stood under a key: a bare list becomes `{key: [...]}`."""
+        self.value = {key: self.value}
+        self._lines = {(): 1, **{(key, *path): line for path, line in self._lines.items()}}
+
+    def line_of(self, path: Path) -> int:
+        """Line of a path, or of its nearest parent; 0 if the document is empty."""
+        while path not in self._lines and path:
+            path = path[:-1]
+        return self._lines.get(path, 0)
+
+    def validated(self, schema: type[M], value: Any, prefix: Path = ()) -> M:
+        """The value as the schema's model. Raises ConfigError with every problem and its line."""
+        try:
+            return schema.model_validate(value)
+        except ValidationError as error:
+            raise ConfigError(self.source, tuple(self._problems(schema, error, prefix))) from None
+
+    def problem(self, path: Path, message: str) -> Problem:
+        """A problem at a path."""
+        return Problem(dotted(path), message, self.line_of(path))
+
+    def _problems(self, schema: type[BaseModel], error: ValidationError, prefix: Path) -> Iterable[Problem]:
+        for detail in error.errors():
+            path = prefix + tuple(part for part in detail["loc"] if not str(part).startswith("function-"))
+            yield self.problem(path, _sentence(schema, detail))
+
+
+def _loaded(text: str) -> tuple[yaml.Node | None, Any]:
+    """The root node, for its line numbers, and the value."""
+    loader = _UniqueKeyLoader(text)
+    try:
+        node = loader.get_single_node()
+        return node, loader.construct_document(node) if node is not None else None
+    finally:
+        loader.dispose()
+
+
+def dotted(path: Path) -> str:
+    """`("models", 2, "service")` as "models[2].service"."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _lines(node: yaml.Node, path: Path) -> Iterable[tuple[Path, int]]:
+    yield path, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _lines(value, (*path, key.value))
+            yield (*path, key.value), key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _lines(value, (*path, index))
+
+
+def _sentence(schema: type[BaseModel], detail: Any) -> str:
+    if detail["type"] == "missing":
+        return "is missing"
+    if detail["type"] == "extra_forbidden":
+        key = str(detail["loc"][-1])
+        allowed = _fields(schema, detail["loc"][:-1])
+        near = difflib.get_close_matches(key, allowed, 1)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; allowed are {', '.join(allowed)}"
+        return f"no such key{hint}"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    value = detail.get("input")
+    return f"is {value!r}: {message}" if isinstance(value, str | int | float | bool) else message
+
+
+def _fields(schema: type[BaseModel], path: Iterable[int | str]) -> list[str]:
+    """Keys that the schema allows at a path."""
+    current: Any = schema
+    for part in path:
+        if isinstance(part, int) or not (isinstance(current, type) and issubclass(current, BaseModel)):
+            continue
+        field = current.model_fields.get(str(part))
+        current = _model_in(field.annotation) if field else None
+    return (
+        sorted(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+    )
+
+
+def _model_in(annotation: Any) -> Any:
+    """The model class inside an annotation such as `tuple[Model, ...]` or `Model | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,54 @@
+"""JSON as the mesh reads and writes it: strict, bounded in depth, fast.
+
+orjson refuses NaN, Infinity and lone surrogates by itself. Duplicate keys: the last wins,
+as in every JSON library that clients use.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+from inference_mesh.errors import InvalidInputError
+
+MAX_DEPTH = 64
+
+_STRING = re.compile(rb'"(?:[^"\\]+|\\.?)*+(?:"|\Z)', re.DOTALL)
+"""One JSON string, or the open rest of one; possessive, so that no input makes it slow."""
+
+_NOT_BRACKETS = re.compile(rb"[^\[\]{}]+")
+
+
+def loads(data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
+    """The document. Raises InvalidInputError if it is not JSON or nested too deeply."""
+    if _may_exceed_depth(data, max_depth) and _depth(data) > max_depth:
+        raise InvalidInputError(f"JSON is nested too deeply; allowed are {max_depth} levels")
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInputError(
+            f"not valid JSON: {error.msg} at line {error.lineno} column {error.colno}"
+        ) from None
+
+
+def dumps(document: object) -> bytes:
+    """The document as JSON; numpy arrays become lists. Raises TypeError on foreign types."""
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _may_exceed_depth(data: bytes, max_depth: int) -> bool:
+    return data.count(b"[") + data.count(b"{") > max_depth
+
+
+def _depth(data: bytes) -> int:
+    """Deepest nesting, brackets inside strings left out."""
+    depth = deepest = 0
+    for bracket in _NOT_BRACKETS.sub(b"", _STRING.sub(b"", data)):
+        if bracket in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        else:
+            depth -= 1
+    return deepest

@@ -1,0 +1,1 @@
+"""The `mesh` command: the whole mesh on one machine, and a client of any mesh."""

@@ -1,0 +1,53 @@
+"""One request to one model, printed as it is answered."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from inference_mesh.client import MeshClient
+from inference_mesh.v1 import payload_pb2
+from mesh_cli.answers import answer_json, answer_text, piece_json
+from mesh_cli.payloads import Sampling, continued_payload, json_payload, text_payload
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a model. Exactly one of text and json_text is set."""
+
+    model: str
+    text: str | None
+    json_text: str | None
+    is_raw: bool
+    system: str | None
+    sampling: Sampling
+
+    def payload(self, task: payload_pb2.Task) -> payload_pb2.Payload:
+        """The payload for a model of this task. Raises UsageError, InvalidInputError."""
+        if self.json_text is not None:
+            return json_payload(task, self.json_text, self.sampling)
+        if self.is_raw:
+            return continued_payload(task, self.text or "", self.sampling)
+        return text_payload(task, self.text or "", self.sampling, system=self.system)
+
+
+async def ask(
+    question: Question, target: str, api_key: str | None, timeout_s: float, *, is_stream: bool, is_json: bool
+) -> None:
+    """Ask and print the answer. Raises MeshError, UsageError."""
+    async with MeshClient(target, api_key=api_key, timeout_s=timeout_s) as mesh:
+        payload = question.payload((await mesh.model(question.model)).task)
+        if is_stream:
+            await _print_stream(mesh, question.model, payload, is_json=is_json)
+            return
+        answer = await mesh.infer(question.model, payload)
+        print(answer_json(answer) if is_json else answer_text(answer.output))
+
+
+async def _print_stream(mesh: MeshClient, model: str, payload: payload_pb2.Payload, *, is_json: bool) -> None:
+    async for piece in mesh.stream(model, payload):
+        if is_json:
+            print(piece_json(piece), flush=True)
+        else:
+            print(answer_text(piece.output), end="", flush=True)
+    if not is_json:
+        print()

@@ -1,0 +1,62 @@
+"""The command line: every command, and what the exit code says.
+
+Exit codes: 0 done, 1 the thing asked for failed, 2 used or configured wrongly, 3 no mesh is
+running. What the user can act on is one line on standard error, never a traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from inference_mesh.config.errors import ConfigError
+from inference_mesh.errors import MeshError
+from mesh_cli.commands import chat, config, demo, doctor, down, infer, keys, models, prepare, status, up
+from mesh_cli.errors import EXIT_FAILED, EXIT_USAGE, CliError
+
+
+def make_app() -> typer.Typer:
+    """The command tree."""
+    app = typer.Typer(
+        name="mesh",
+        help="Run many local models behind one address, and talk to them.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for name, command in (
+        ("up", up.up),
+        ("status", status.status),
+        ("down", down.down),
+        ("infer", infer.infer),
+        ("chat", chat.chat),
+        ("prepare", prepare.prepare),
+        ("doctor", doctor.doctor),
+        ("demo", demo.demo),
+    ):
+        app.command(name)(command)
+    app.add_typer(models.make_app(), name="models")
+    app.add_typer(config.make_app(), name="config")
+    app.add_typer(keys.make_app(), name="keys")
+    return app
+
+
+def main() -> None:
+    """Entry point of `mesh`."""
+    try:
+        make_app()()
+    except CliError as error:
+        _fail(str(error), error.exit_code)
+    except MeshError as error:
+        _fail(f"{error.code.name} {error.message}", EXIT_FAILED)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"{error.source}: {problem}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(exit_code)

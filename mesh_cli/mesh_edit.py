@@ -1,0 +1,60 @@
+"""Adding a model to mesh.yaml: a block of text at the end of the list, so that comments stay.
+
+Pure: text in, text out. The new text is parsed again, and must hold what was there and the
+new model; a file in another form is left to its owner.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from mesh_cli.errors import UsageError
+from mesh_cli.mesh_file import MeshModel, parse_mesh
+
+
+def with_model(text: str, model: MeshModel, *, source: str) -> str:
+    """The text with the model added. Raises ConfigError, or UsageError if it must be added by hand."""
+    before = parse_mesh(text, source=source)
+    names = {name for one in before.models for name in (one.name, *one.aliases)}
+    if model.name in names:
+        raise UsageError(f"{source} has a model or alias '{model.name}' already; choose another with --name")
+    indent = _indent_of_list(text)
+    added = f"{text.rstrip()}\n{block(model, indent or 0)}"
+    if indent is None or not _is_added(added, before.models, model, source):
+        raise UsageError(
+            f"{source} is not in a form that can be added to; add this to its models:\n{block(model, 2)}"
+        )
+    return added
+
+
+def new_text(model: MeshModel) -> str:
+    """A mesh.yaml with this one model."""
+    return f"version: 1\nmodels:\n{block(model, 2)}"
+
+
+def block(model: MeshModel, indent: int) -> str:
+    """One entry of the list."""
+    fields: dict[str, Any] = model.model_dump(mode="json", exclude_defaults=True)
+    lines = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True).splitlines()
+    return "".join(
+        f"{' ' * indent}{'- ' if number == 0 else '  '}{line}\n" for number, line in enumerate(lines)
+    )
+
+
+def _indent_of_list(text: str) -> int | None:
+    """Column of the list's dashes, if the list is in block style and ends the document."""
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    node: yaml.Node | None = root
+    if isinstance(root, yaml.MappingNode) and root.value:
+        key, node = root.value[-1]
+        if key.value != "models":
+            return None
+    if not isinstance(node, yaml.SequenceNode) or node.flow_style:
+        return None
+    return node.start_mark.column
+
+
+def _is_added(text: str, before: tuple[MeshModel, ...], model: MeshModel, source: str) -> bool:
+    return parse_mesh(text, source=source).models == (*before, model)

@@ -1,0 +1,202 @@
+"""The OpenAPI 3.1 document of the bridge, at /openapi.json.
+
+Owns how the routes are described; a test holds it against the routes. Schemas of payloads
+and outputs are `openapi_schemas`'.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+from rest_bridge.openapi_schemas import SCHEMAS
+
+Json = dict[str, Any]
+
+ERRORS = {
+    400: "The request is wrong; the message names the field and what is allowed.",
+    401: "No credential, or not a valid one.",
+    403: "The key lacks the scope that the call needs.",
+    404: "No such model or version that the caller may use.",
+    408: "The body did not arrive in time.",
+    413: "The body is larger than the limit.",
+    415: "The content type is not application/json.",
+    429: "Too many requests, or the model's queue is full; retry_after_s says when to come back.",
+    431: "The head of the request is larger than the limit.",
+    499: "The call was cancelled before the answer was complete.",
+    500: "A fault of the mesh; the log has it under the request's id.",
+    501: "This model or the service behind it cannot do that.",
+    503: "Nobody can answer now; retry.",
+    504: "The deadline passed before the answer was complete.",
+}
+READING_ERRORS = (400, 401, 403, 404, 429, 431, 499, 500, 501, 503, 504)
+
+INFER_EXAMPLES: Json = {
+    "prompt": {"value": {"model": "tiny-chat", "payload": {"prompt": "Once upon a time", "max_tokens": 32}}},
+    "chat": {
+        "value": {
+            "model": "tiny-chat",
+            "payload": {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 32},
+            "stream": True,
+        }
+    },
+    "embeddings": {"value": {"model": "minilm", "payload": {"texts": ["a cat", "a dog"]}}},
+}
+
+
+def document() -> Json:
+    """The document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Inference mesh",
+            "version": _version(),
+            "description": "Many local models behind one API: JSON over HTTP.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}, {"apiKey": []}, {}],
+        "paths": {
+            "/api/infer": {"post": _infer()},
+            "/api/models": {"get": _list_models()},
+            "/api/models/{name}": {"get": _get_model()},
+            "/healthz": {"get": _operation("Whether the process lives", _answer("It does.", "Health"), {})},
+            "/readyz": {"get": _readyz()},
+            "/metrics": {"get": _metrics()},
+        },
+        "components": {
+            "schemas": SCHEMAS,
+            "headers": _headers(),
+            "parameters": _parameters(),
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "authorization: Bearer mesh_…"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+        },
+    }
+
+
+def _infer() -> Json:
+    answer = _answer('The whole result; events if the body says "stream": true.', "InferAnswer")
+    answer["content"]["text/event-stream"] = {
+        "schema": {"type": "string"},
+        "example": 'data: {"output": {"text": "Once"}}\n\ndata: [DONE]\n\n',
+    }
+    operation = _operation("Run one request on a model", answer, _errors(*ERRORS), _parameter_refs())
+    operation["operationId"] = "infer"
+    operation["tags"] = ["inference"]
+    operation["description"] = (
+        'The form of `payload` follows from the model\'s task. With `"stream": true` the answer is a '
+        "stream of server-sent events: one for each piece, the last with finish_reason, usage and "
+        "timing, then `data: [DONE]`. A stream that breaks ends with `event: error` and no `[DONE]`."
+    )
+    operation["requestBody"] = {
+        "required": True,
+        "content": {"application/json": {"schema": _ref("InferRequest"), "examples": INFER_EXAMPLES}},
+    }
+    return operation
+
+
+def _list_models() -> Json:
+    answer = _answer("Sorted by name.", "Models")
+    operation = _operation(
+        "List the models that the caller may use", answer, _errors(*READING_ERRORS), _parameter_refs()
+    )
+    return operation | {"operationId": "listModels", "tags": ["models"]}
+
+
+def _get_model() -> Json:
+    parameters = [
+        *_parameter_refs(),
+        {
+            "name": "name",
+            "in": "path",
+            "required": True,
+            "description": "Name or alias.",
+            "schema": {"type": "string", "minLength": 1},
+        },
+        {
+            "name": "version",
+            "in": "query",
+            "description": "Version; absent = the one that the registry chooses.",
+            "schema": {"type": "string"},
+        },
+    ]
+    answer = _answer("The model.", "Model")
+    operation = _operation("Describe one model", answer, _errors(*READING_ERRORS), parameters)
+    return operation | {"operationId": "getModel", "tags": ["models"]}
+
+
+def _readyz() -> Json:
+    not_ready = {"503": _answer("It cannot; `detail` says why.", "Readiness")}
+    return _operation("Whether the process can serve", _answer("It can.", "Readiness"), not_ready)
+
+
+def _metrics() -> Json:
+    text = {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    return _operation("Metrics in Prometheus' text format", text, {})
+
+
+def _operation(summary: str, answer: Json, errors: Json, parameters: list[Json] | None = None) -> Json:
+    """An operation; without parameters it is one of the process, open to everybody."""
+    operation: Json = {"summary": summary, "responses": {"200": answer, **errors}}
+    if parameters is None:
+        return operation | {"security": [], "tags": ["operations"]}
+    return operation | {"parameters": parameters}
+
+
+def _answer(description: str, schema: str) -> Json:
+    return {
+        "description": description,
+        "headers": {"x-request-id": {"$ref": "#/components/headers/RequestId"}},
+        "content": {"application/json": {"schema": _ref(schema)}},
+    }
+
+
+def _errors(*statuses: int) -> Json:
+    answers = {str(status): _answer(ERRORS[status], "Error") for status in statuses}
+    for status in ("429", "503"):
+        answers[status]["headers"]["retry-after"] = {"$ref": "#/components/headers/RetryAfter"}
+    return answers
+
+
+def _headers() -> Json:
+    return {
+        "RequestId": {"description": "Id of the request.", "schema": {"type": "string"}},
+        "RetryAfter": {
+            "description": "Whole seconds after which to come back.",
+            "schema": {"type": "integer", "minimum": 0},
+        },
+    }
+
+
+def _parameters() -> Json:
+    return {
+        "RequestId": {
+            "name": "x-request-id",
+            "in": "header",
+            "description": "Id of the request, returned unchanged; absent = made here.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]{1,128}$"},
+        },
+        "RequestTimeout": {
+            "name": "x-request-timeout",
+            "in": "header",
+            "description": "Seconds after which the caller no longer wants the answer.",
+            "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": 3600, "default": 300},
+        },
+    }
+
+
+def _parameter_refs() -> list[Json]:
+    return [{"$ref": f"#/components/parameters/{name}"} for name in _parameters()]
+
+
+def _ref(schema: str) -> Json:
+    return {"$ref": f"#/components/schemas/{schema}"}
+
+
+def _version() -> str:
+    try:
+        return metadata.version("inference-mesh")
+    except metadata.PackageNotFoundError:
+        return "0"

@@ -1,0 +1,217 @@
+"""JSON Schemas of what the bridge takes and gives, for its OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+TEXTS: Schema = {
+    "type": "array",
+    "items": {"type": "string", "minLength": 1},
+    "minItems": 1,
+    "maxItems": 2048,
+}
+COUNT: Schema = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
+SECONDS: Schema = {"type": "number", "minimum": 0}
+DATATYPES = [
+    "BOOL",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "FP16",
+    "FP32",
+    "FP64",
+    "BYTES",
+]
+
+
+def _object(required: tuple[str, ...], **properties: Schema) -> Schema:
+    """A closed object."""
+    schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    return schema | {"required": list(required)} if required else schema
+
+
+def _answer(required: tuple[str, ...], **properties: Schema) -> Schema:
+    """An object of an answer: clients must bear fields that later versions add."""
+    return {"type": "object", "properties": properties, "required": list(required)}
+
+
+def _list_of(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _number(low: float, high: float) -> Schema:
+    return {"type": "number", "minimum": low, "maximum": high}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+GENERATE_OPTIONS: dict[str, Schema] = {
+    "max_tokens": COUNT | {"description": "Longest answer in tokens; 0 = the model's default."},
+    "temperature": _number(0, 2),
+    "top_k": COUNT,
+    "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    "min_p": _number(0, 1),
+    "repetition_penalty": {"type": "number", "exclusiveMinimum": 0, "maximum": 2},
+    "frequency_penalty": _number(-2, 2),
+    "presence_penalty": _number(-2, 2),
+    "seed": COUNT,
+    "logit_bias": {
+        "type": "object",
+        "description": "Token id to number.",
+        "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+        "additionalProperties": _number(-100, 100),
+        "maxProperties": 300,
+    },
+    "stop": {
+        "description": "Texts that end the answer.",
+        "oneOf": [{"type": "string", "minLength": 1}, {**TEXTS, "maxItems": 16}],
+    },
+    "json_schema": {"type": "object", "description": "JSON Schema that the answer must match."},
+    "delivered_tokens": _list_of(COUNT),
+}
+
+MESSAGE = _object(
+    ("role", "content"),
+    role={"type": "string", "enum": ["system", "user", "assistant", "tool"]},
+    content=TEXT,
+)
+
+TENSOR = _object(
+    ("name", "datatype", "shape", "data"),
+    name=TEXT,
+    datatype={"type": "string", "enum": DATATYPES},
+    shape=_list_of({"type": "integer", "minimum": 0}),
+    data={"type": "array", "description": "Row-major; flat or nested."},
+)
+
+TENSOR_SPEC = _answer(
+    ("name", "datatype", "shape"),
+    name=TEXT,
+    datatype=TEXT,
+    shape=_list_of({"type": "integer", "minimum": -1}),
+)
+
+PAYLOADS: dict[str, Schema] = {
+    "GeneratePrompt": _object(("prompt",), prompt=TEXT, **GENERATE_OPTIONS),
+    "GenerateChat": _object(
+        ("messages",), messages={"type": "array", "items": _ref("Message"), "minItems": 1}, **GENERATE_OPTIONS
+    ),
+    "GenerateTokens": _object(
+        ("tokens",), tokens={"type": "array", "items": COUNT, "minItems": 1}, **GENERATE_OPTIONS
+    ),
+    "EmbedText": _object(
+        ("text",), text={"type": "string", "minLength": 1}, dimensions=COUNT, truncate={"type": "boolean"}
+    ),
+    "EmbedTexts": _object(("texts",), texts=TEXTS, dimensions=COUNT, truncate={"type": "boolean"}),
+    "Rerank": _object(
+        ("query", "documents"), query={"type": "string", "minLength": 1}, documents=TEXTS, top_n=COUNT
+    ),
+    "ClassifyText": _object(("text",), text={"type": "string", "minLength": 1}, top_k=COUNT),
+    "ClassifyTexts": _object(("texts",), texts=TEXTS, top_k=COUNT),
+    "Tensors": _object(
+        ("inputs",), inputs={"type": "array", "items": _ref("Tensor"), "minItems": 1}, outputs=_list_of(TEXT)
+    ),
+}
+
+PAYLOAD: Schema = {
+    "description": (
+        "By the model's task: generate, embed, rerank, classify, tensors; any JSON for task json. "
+        "A bare text is a prompt, or a text to embed or classify."
+    ),
+    "anyOf": [{"type": "string", "minLength": 1}, *(_ref(name) for name in PAYLOADS)],
+}
+
+OUTPUTS: dict[str, Schema] = {
+    "Generated": _answer(("text",), text=TEXT, finish_reason={"type": "string", "enum": ["stop", "length"]}),
+    "Embeddings": _answer(("embeddings",), embeddings=_list_of(_list_of({"type": "number"}))),
+    "Ranking": _answer(
+        ("documents",), documents=_list_of(_answer(("index", "score"), index=COUNT, score={"type": "number"}))
+    ),
+    "Classifications": _answer(
+        ("results",),
+        results=_list_of(_list_of(_answer(("label", "score"), label=TEXT, score={"type": "number"}))),
+    ),
+    "TensorOutputs": _answer(("outputs",), outputs=_list_of(_ref("Tensor"))),
+}
+
+SCHEMAS: dict[str, Schema] = {
+    "InferRequest": _object(
+        ("model", "payload"),
+        model={"type": "string", "minLength": 1, "maxLength": 256, "description": "Name or alias."},
+        payload=PAYLOAD,
+        version={"type": "string", "maxLength": 256, "description": "Empty = the registry's choice."},
+        stream={"type": "boolean", "default": False},
+        id={
+            "type": "string",
+            "pattern": "^[!-~]{1,128}$",
+            "description": "Id of the request; wins over x-request-id.",
+        },
+    ),
+    "InferAnswer": _answer(
+        ("id", "model", "version", "output", "usage", "timing"),
+        id=TEXT,
+        model=TEXT,
+        version=TEXT,
+        output={
+            "description": "Of the payload's kind; any JSON for task json.",
+            "anyOf": [*(_ref(name) for name in OUTPUTS), {}],
+        },
+        usage=_ref("Usage"),
+        timing=_ref("Timing"),
+    ),
+    "Usage": _answer(
+        ("prompt_tokens", "completion_tokens"),
+        prompt_tokens=COUNT,
+        completion_tokens=COUNT,
+        cached_tokens=COUNT,
+    ),
+    "Timing": _answer(("queue_s", "compute_s"), queue_s=SECONDS, compute_s=SECONDS, first_token_s=SECONDS),
+    "Models": _answer(("models",), models=_list_of(_ref("Model"))),
+    "Model": _answer(
+        ("name", "version", "task", "aliases", "ready", "runtime"),
+        name=TEXT,
+        version=TEXT,
+        task={
+            "type": "string",
+            "enum": ["unspecified", "generate", "embed", "rerank", "classify", "tensors", "json"],
+        },
+        aliases=_list_of(TEXT),
+        ready={"type": "boolean"},
+        runtime=TEXT,
+        max_tokens=COUNT,
+        dimensions=COUNT,
+        inputs=_list_of(_ref("TensorSpec")),
+        outputs=_list_of(_ref("TensorSpec")),
+    ),
+    "Error": _answer(
+        ("error",),
+        error=_answer(
+            ("code", "message", "request_id"),
+            code={"type": "string", "description": "Name of the gRPC code."},
+            message=TEXT,
+            request_id=TEXT,
+            retry_after_s=SECONDS,
+        ),
+    ),
+    "Health": _answer(("status",), status={"const": "ok"}),
+    "Readiness": _answer(
+        ("ready", "detail"),
+        ready={"type": "boolean"},
+        detail={"type": "object", "additionalProperties": TEXT},
+    ),
+    "Message": MESSAGE,
+    "Tensor": TENSOR,
+    "TensorSpec": TENSOR_SPEC,
+    **PAYLOADS,
+    **OUTPUTS,
+}

@@ -1,0 +1,106 @@
+"""What surrounds every HTTP request: its id, its span, its metrics, its line in the log.
+
+Pure ASGI: Starlette's BaseHTTPMiddleware would hide a client that leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from opentelemetry.trace import Span
+
+from inference_mesh import telemetry
+from inference_mesh.asgi_limits import AsgiApp, Message, Receive, Scope, Send
+from inference_mesh.errors import InvalidInputError
+from inference_mesh.metadata import REQUEST_ID, TRACE_PARENT, TRACE_STATE
+from inference_mesh.request_ids import request_id_from
+from rest_bridge.metrics import BridgeMetrics
+from rest_bridge.problem import send_error
+
+log = telemetry.get_logger(__name__)
+
+QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked every few seconds by machines: counted, but neither logged nor traced."""
+
+UNKNOWN_ROUTE = "unmatched"
+CLIENT_LEFT = 499
+ALWAYS_SENT = [(b"x-content-type-options", b"nosniff")]
+
+
+class RequestContext:
+    """An application whose requests have an id and leave a record."""
+
+    def __init__(self, app: AsgiApp, metrics: BridgeMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application for one request."""
+        if scope["type"] != "http":
+            return
+        headers = _text_headers(scope)
+        if scope["path"] in QUIET_ROUTES:
+            await self._measured(scope, headers, receive, send)
+            return
+        trace = [(name, value) for name, value in headers.items() if name in (TRACE_PARENT, TRACE_STATE)]
+        with telemetry.span(f"bridge {scope['method']}", metadata=trace, kind="server") as span:
+            started = asyncio.get_running_loop().time()
+            status = CLIENT_LEFT
+            try:
+                status = await self._measured(scope, headers, receive, send)
+            finally:
+                _record(span, scope, status, asyncio.get_running_loop().time() - started)
+
+    async def _measured(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> int:
+        """The status of the answer; CLIENT_LEFT if there was none."""
+        status = CLIENT_LEFT
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = _with_own_headers(message.get("headers", []))
+            await send(message)
+
+        started = asyncio.get_running_loop().time()
+        try:
+            with self._metrics.in_flight.track_inprogress():
+                await self._identified(scope, headers, receive, sending)
+        finally:
+            seconds = asyncio.get_running_loop().time() - started
+            self._metrics.count(route_of(scope), scope["method"], status, seconds)
+        return status
+
+    async def _identified(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
+        telemetry.current_request_id.set(request_id_from(None))
+        try:
+            telemetry.current_request_id.set(request_id_from(headers.get(REQUEST_ID)))
+        except InvalidInputError as error:
+            await send_error(error, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def route_of(scope: Scope) -> str:
+    """The template of the route that answered, a constant where none did."""
+    return str(getattr(scope.get("route"), "path", UNKNOWN_ROUTE))
+
+
+def _with_own_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    name = REQUEST_ID.encode()
+    others = [header for header in headers if header[0] != name]
+    return [*others, (name, telemetry.current_request_id.get().encode()), *ALWAYS_SENT]
+
+
+def _text_headers(scope: Scope) -> dict[str, str]:
+    """The headers by name; of several with one name the first."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
+
+
+def _record(span: Span, scope: Scope, status: int, seconds: float) -> None:
+    route = route_of(scope)
+    span.update_name(f"bridge {scope['method']} {route}")
+    span.set_attribute("http.route", route)
+    span.set_attribute("http.response.status_code", status)
+    log.info("request", method=scope["method"], route=route, status=status, duration_s=round(seconds, 4))

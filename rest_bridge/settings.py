@@ -1,0 +1,67 @@
+"""Settings of the REST bridge: `MESH_BRIDGE_*` variables and flags of the same names."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from inference_mesh.http_protocol import HttpLimits
+from inference_mesh.settings import ServiceSettings
+
+
+class BridgeSettings(ServiceSettings):
+    """What the REST bridge can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="MESH_BRIDGE_", extra="forbid", frozen=True)
+
+    gateway: str = Field(
+        "127.0.0.1:50051", pattern=r"^[^\s:]+:\d{1,5}$", description="host:port of the gateway's gRPC server."
+    )
+    request_timeout_s: float = Field(
+        300.0, gt=0, le=86_400, description="Time for a request that sends no x-request-timeout."
+    )
+    max_request_timeout_s: float = Field(
+        3600.0, gt=0, le=86_400, description="Longest x-request-timeout that is accepted."
+    )
+    task_cache_s: float = Field(
+        10.0, ge=0, le=3600, description="How long the task of a model is remembered for a caller."
+    )
+    cors_origins: str = Field(
+        "", description="Origins whose pages may call the bridge, separated by commas; * = all; empty = none."
+    )
+    max_connections: int = Field(
+        1024, ge=1, le=100_000, description="Open connections; at most half of the process's open files."
+    )
+    max_header_bytes: int = Field(16 * 1024, ge=1024, le=1024 * 1024, description="Head of one request.")
+    header_timeout_s: float = Field(
+        10.0, gt=0, le=300, description="Time for the head of a request, from the connection's start."
+    )
+    keep_alive_s: float = Field(
+        65.0, gt=0, le=3600, description="Time that a connection may be idle between two requests."
+    )
+    write_timeout_s: float = Field(
+        30.0, gt=0, le=3600, description="Time in which a reader must take at least 16 KiB of what waits."
+    )
+    body_timeout_s: float = Field(30.0, gt=0, le=3600, description="Time for the whole body of a request.")
+    body_idle_timeout_s: float = Field(
+        10.0, gt=0, le=3600, description="Longest gap between two pieces of a body."
+    )
+    max_total_body_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024, description="Bytes that the bodies of all open requests hold together."
+    )
+
+    @property
+    def http_limits(self) -> HttpLimits:
+        """The limits of connections."""
+        return HttpLimits(
+            max_connections=self.max_connections,
+            max_header_bytes=self.max_header_bytes,
+            header_timeout_s=self.header_timeout_s,
+            keep_alive_s=self.keep_alive_s,
+            write_timeout_s=self.write_timeout_s,
+        )
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The origins of `cors_origins`."""
+        return tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())

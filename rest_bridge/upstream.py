@@ -1,0 +1,185 @@
+"""The bridge's one connection to the gateway, and what travels over it.
+
+Owns the channel, the metadata that may pass and the way back of errors. Decides nothing: who
+may call what is the gateway's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from inference_mesh import deadlines, telemetry
+from inference_mesh.channels import open_channel
+from inference_mesh.errors import (
+    InvalidInputError,
+    MeshError,
+    StreamBrokenError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from inference_mesh.metadata import API_KEY, AUTHORIZATION, REQUEST_ID, TRACE_PARENT
+from inference_mesh.status_interceptor import STATUS_DETAILS, error_from_rpc
+from inference_mesh.v1 import inference_pb2, inference_pb2_grpc
+
+CREDENTIALS = (AUTHORIZATION, API_KEY)
+TIMEOUT_HEADER = "x-request-timeout"
+HEALTH_TIMEOUT_S = 2.0
+RETRY_AFTER_S = 1.0
+"""Hint for a gateway that cannot be reached; it is back within this when it restarts."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """On whose behalf a call is made, and until when."""
+
+    credentials: tuple[tuple[str, str], ...]
+    deadline: float
+    """In the seconds of the event loop's clock."""
+
+    @property
+    def digest(self) -> bytes:
+        """What tells callers apart without keeping their credentials."""
+        return hashlib.sha256(repr(self.credentials).encode()).digest()
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """All that passes to the gateway: credentials, request id, trace."""
+        trace = [(name, value) for name, value in telemetry.trace_metadata() if name == TRACE_PARENT]
+        return (*self.credentials, (REQUEST_ID, telemetry.current_request_id.get()), *trace)
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Time for a request that names none, and the longest that one may name."""
+
+    default_s: float
+    longest_s: float
+
+
+def caller_of(headers: Mapping[str, str], timeouts: Timeouts) -> Caller:
+    """The caller of an HTTP request. Raises InvalidInputError and UnauthenticatedError."""
+    credentials = tuple((name, headers[name]) for name in CREDENTIALS if name in headers)
+    if not all(_is_printable(value) for _, value in credentials):
+        raise UnauthenticatedError
+    timeout_s = _timeout_s(headers.get(TIMEOUT_HEADER), timeouts)
+    return Caller(credentials, asyncio.get_running_loop().time() + timeout_s)
+
+
+class Upstream:
+    """The gateway, as calls that return or raise MeshError."""
+
+    def __init__(self, target: str, max_message_bytes: int) -> None:
+        """target: host:port."""
+        self._channel = open_channel(target, max_message_bytes=max_message_bytes)
+        self._stub: inference_pb2_grpc.InferenceServiceAsyncStub = inference_pb2_grpc.InferenceServiceStub(
+            self._channel
+        )
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+
+    async def infer(self, request: inference_pb2.InferRequest, caller: Caller) -> inference_pb2.InferResponse:
+        """The whole result of one request."""
+        with _typed_errors():
+            return await self._stub.Infer(request, metadata=caller.metadata(), timeout=_left_s(caller))
+
+    async def infer_stream(
+        self, request: inference_pb2.InferStreamRequest, caller: Caller
+    ) -> AsyncGenerator[inference_pb2.InferStreamResponse, None]:
+        """The pieces of one result; closing the iterator cancels the call.
+
+        Raises StreamBrokenError also when the stream ends as if all were well, but without
+        the usage that its last message carries.
+        """
+        call = self._stub.InferStream(request, metadata=caller.metadata(), timeout=_left_s(caller))
+        piece: inference_pb2.InferStreamResponse | None = None
+        try:
+            with _typed_errors():
+                async for piece in call:
+                    yield piece
+        except UnavailableError as error:
+            raise _broken(error) if piece is not None else error from None
+        finally:
+            call.cancel()
+        if piece is None or not piece.HasField("usage"):
+            raise StreamBrokenError("the stream ended before the answer was complete")
+
+    async def models(self, caller: Caller) -> Iterable[inference_pb2.Model]:
+        """The models that the caller may use, sorted by name."""
+        request = inference_pb2.ListModelsRequest()
+        with _typed_errors():
+            answer = await self._stub.ListModels(request, metadata=caller.metadata(), timeout=_left_s(caller))
+        return answer.models
+
+    async def model(self, name: str, version: str, caller: Caller) -> inference_pb2.Model:
+        """One model by name or alias."""
+        request = inference_pb2.GetModelRequest(model=name, version=version)
+        with _typed_errors():
+            answer = await self._stub.GetModel(request, metadata=caller.metadata(), timeout=_left_s(caller))
+        return answer.model
+
+    async def health(self) -> str:
+        """The gateway's own word on its health, "UNREACHABLE" if it says none."""
+        try:
+            answer = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            return "UNREACHABLE" if error.code() == grpc.StatusCode.UNAVAILABLE else error.code().name
+        return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+    async def close(self) -> None:
+        """Close the connection; running calls are cancelled."""
+        await self._channel.close()
+
+
+@contextlib.contextmanager
+def _typed_errors() -> Iterator[None]:
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise _error_of(error) from None
+
+
+def _error_of(error: grpc.aio.AioRpcError) -> MeshError:
+    """The MeshError of a failed call; what grpc itself says of addresses stays inside."""
+    mesh_error = error_from_rpc(error)
+    if isinstance(mesh_error, UnavailableError) and not _has_details(error):
+        return UnavailableError("the gateway cannot be reached", retry_after_s=RETRY_AFTER_S)
+    return mesh_error
+
+
+def _has_details(error: grpc.aio.AioRpcError) -> bool:
+    return any(name == STATUS_DETAILS for name, _ in error.trailing_metadata() or ())
+
+
+def _broken(error: UnavailableError) -> StreamBrokenError:
+    if isinstance(error, StreamBrokenError):
+        return error
+    return StreamBrokenError("the stream broke before the answer was complete", retry_after_s=RETRY_AFTER_S)
+
+
+def _left_s(caller: Caller) -> float:
+    return deadlines.remaining_s(caller.deadline) or 0.0
+
+
+def _timeout_s(value: str | None, timeouts: Timeouts) -> float:
+    if value is None:
+        return timeouts.default_s
+    try:
+        timeout_s = float(value)
+    except ValueError:
+        timeout_s = 0.0
+    if not 0 < timeout_s <= timeouts.longest_s:
+        raise InvalidInputError(
+            f"{TIMEOUT_HEADER}: must be seconds, more than 0 and at most {timeouts.longest_s:g}"
+        )
+    return timeout_s
+
+
+def _is_printable(value: str) -> bool:
+    """Whether gRPC metadata can carry it."""
+    return value.isascii() and value.isprintable()

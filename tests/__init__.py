@@ -1,0 +1,1 @@
+"""Tests of the mesh, and what they share (`support`, `fakes`, `bench`)."""

@@ -1,0 +1,1 @@
+"""Real programs that stand in for parts of the mesh."""

@@ -1,0 +1,116 @@
+"""A llama.cpp engine under test: started, asked and watched."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from inference_mesh.v1 import payload_pb2
+from workers.engine import Chunk, EngineRequest
+from workers.llama.engine import LlamaEngine
+from workers.llama.settings import LlamaSettings
+
+TINY_CHAT = Path(__file__).parents[2] / "models" / "files" / "tiny-chat.gguf"
+PATIENCE_S = 20.0
+END_TOKENS = (0, 2)
+GREEDY = payload_pb2.Sampling(temperature=0)
+ENDLESS = payload_pb2.Sampling(temperature=0, logit_bias={token: -100.0 for token in END_TOKENS})
+"""Greedy, and the end of the answer is as good as forbidden."""
+
+
+class Counts:
+    """An observer that counts."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.expired = 0
+
+    def batch_computed(self, rows: int) -> None:
+        """Note a batch."""
+        self.batches.append(rows)
+
+    def request_expired(self) -> None:
+        """Note an expiry."""
+        self.expired += 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """A whole answer, joined."""
+
+    text: str
+    tokens: tuple[int, ...]
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def usage(self) -> payload_pb2.Usage:
+        """The usage of the last chunk."""
+        assert self.chunks[-1].usage is not None
+        return self.chunks[-1].usage
+
+    @property
+    def finish_reason(self) -> payload_pb2.FinishReason:
+        """Why it ended."""
+        return self.chunks[-1].output.generate.finish_reason
+
+
+@asynccontextmanager
+async def running(
+    path: Path = TINY_CHAT, observer: Counts | None = None, **settings: Any
+) -> AsyncIterator[LlamaEngine]:
+    """A loaded engine, closed at the end."""
+    engine = LlamaEngine(LlamaSettings(path, "tiny", **settings), observer or Counts())
+    await engine.load()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def generate(text: str = "", *, messages: tuple[tuple[str, str], ...] = (), **fields: Any) -> EngineRequest:
+    """A request: a prompt, or messages; greedy unless `sampling` says otherwise.
+
+    tenant, deadline and max_tokens_limit go to the request, other fields to the payload.
+    """
+    outer = {key: fields.pop(key) for key in ("tenant", "deadline", "max_tokens_limit") if key in fields}
+    fields.setdefault("sampling", GREEDY)
+    message = payload_pb2.Generate(**fields)
+    if messages:
+        chat = [payload_pb2.ChatMessage(role=role, content=content) for role, content in messages]
+        message.chat.CopyFrom(payload_pb2.Chat(messages=chat))
+    elif not message.WhichOneof("input"):
+        message.prompt = text
+    return EngineRequest(payload_pb2.Payload(generate=message), **outer)
+
+
+def question(text: str, **fields: Any) -> EngineRequest:
+    """A request of one user message."""
+    return generate(messages=(("user", text),), **fields)
+
+
+async def ask(engine: LlamaEngine, request: EngineRequest) -> Answer:
+    """The whole answer of a request."""
+    chunks = [chunk async for chunk in engine.submit(request)]
+    assert all(chunk.usage is None for chunk in chunks[:-1])
+    generated = [chunk.output.generate for chunk in chunks]
+    tokens = tuple(token for piece in generated for token in piece.tokens)
+    return Answer("".join(piece.text for piece in generated), tokens, tuple(chunks))
+
+
+async def ask_all(engine: LlamaEngine, *requests: EngineRequest) -> list[Answer]:
+    """The answers of requests sent at once, in their order."""
+    return await asyncio.gather(*(ask(engine, request) for request in requests))
+
+
+async def until(condition: Callable[[], bool]) -> float:
+    """Return once the condition holds: the seconds that it took."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.001)
+    return loop.time() - started

@@ -1,0 +1,65 @@
+"""How many tokens fit: trained context, what is asked for, and the memory allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from inference_mesh.errors import ModelNotReadyError
+from workers.llama.gguf_check import GgufSummary
+from workers.llama.settings import CacheSize, LlamaSettings, cache_size
+
+SUMMARY = GgufSummary(
+    {
+        "general.architecture": "llama",
+        "llama.block_count": 4,
+        "llama.context_length": 4096,
+        "llama.embedding_length": 256,
+        "llama.attention.head_count": 4,
+        "llama.attention.head_count_kv": 2,
+    },
+    1000,
+    1_000_000,
+    4_000_000,
+)
+BYTES_PER_TOKEN = 4 * 2 * 128 * 2
+
+
+def size(**settings: int) -> CacheSize:
+    """The size for these settings."""
+    return cache_size(LlamaSettings(Path("model.gguf"), "model", **settings), SUMMARY)
+
+
+def test_a_token_takes_keys_and_values_of_every_layer() -> None:
+    assert SUMMARY.kv_bytes_per_token() == BYTES_PER_TOKEN
+
+
+def test_every_slot_gets_a_whole_context_by_default() -> None:
+    assert size(slots=4) == CacheSize(4096, 4 * 4096)
+
+
+def test_the_context_is_never_longer_than_trained() -> None:
+    assert size(slots=1, context_tokens=100_000) == CacheSize(4096, 4096)
+
+
+def test_cells_are_a_multiple_of_256() -> None:
+    assert size(slots=3, context_tokens=100) == CacheSize(100, 512)
+
+
+def test_the_memory_limit_shrinks_the_cells_first_and_then_an_unasked_context() -> None:
+    assert size(slots=4, kv_cache_bytes=8192 * BYTES_PER_TOKEN) == CacheSize(4096, 8192)
+    assert size(slots=4, kv_cache_bytes=1024 * BYTES_PER_TOKEN) == CacheSize(1024, 1024)
+
+
+def test_a_context_that_was_asked_for_and_does_not_fit_is_refused() -> None:
+    with pytest.raises(ModelNotReadyError):
+        size(context_tokens=4096, kv_cache_bytes=1024 * BYTES_PER_TOKEN)
+    with pytest.raises(ModelNotReadyError):
+        size(kv_cache_bytes=1)
+
+
+@pytest.mark.parametrize("field", ["slots", "batch_tokens", "prefill_chunk", "default_max_tokens"])
+def test_sizes_below_one_are_refused(field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        size(**{field: 0})

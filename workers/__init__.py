@@ -1,0 +1,1 @@
+"""The workers: one model behind one server, whatever engine runs it."""

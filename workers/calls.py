@@ -1,0 +1,205 @@
+"""The one way of a request through a worker, whatever protocol it came by.
+
+Owns the checks that do not depend on the engine, the metrics, the span and the access-log
+line of each call. Protocols turn their messages into `CallFacts` and a payload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import cast
+
+from inference_mesh import load_report, metadata, telemetry
+from inference_mesh.errors import (
+    InvalidInputError,
+    MeshError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    ShuttingDownError,
+    UnavailableError,
+)
+from inference_mesh.metadata import Metadata
+from inference_mesh.request_ids import request_id_from
+from inference_mesh.v1 import inference_pb2, payload_pb2
+from workers.engine import Chunk, Engine, EngineRequest
+from workers.metrics import WorkerMetrics
+
+log = telemetry.get_logger(__name__)
+
+CANCELLED = "CANCELLED"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CallFacts:
+    """What is known of a call before its payload is read.
+
+    protocol: a metric's label. deadline: in the seconds of the event loop's clock.
+    sent: the metadata or headers that came with it.
+    """
+
+    protocol: str
+    model: str
+    version: str = ""
+    request_id: str = ""
+    deadline: float | None = None
+    sent: Metadata = ()
+
+
+class Calls:
+    """Runs calls on one engine."""
+
+    def __init__(self, engine: Engine, metrics: WorkerMetrics) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self._failure: MeshError | None = UnavailableError("the model is still loading", retry_after_s=1.0)
+
+    @property
+    def model(self) -> inference_pb2.Model:
+        """The model, with its readiness."""
+        model = self._engine.model
+        model.ready = self._failure is None
+        return model
+
+    @property
+    def failure(self) -> MeshError | None:
+        """Why calls are refused; None = they are taken."""
+        return self._failure
+
+    def open(self) -> None:
+        """Take calls from now on."""
+        self._failure = None
+        self._metrics.ready(True)
+
+    def refuse(self, error: ModelNotReadyError | ShuttingDownError) -> None:
+        """Refuse calls with this error from now on."""
+        self._failure = error
+        self._metrics.ready(False)
+
+    def check_target(self, facts: CallFacts) -> None:
+        """Raises ModelNotFoundError unless the call is for this model and version."""
+        model = self._engine.model
+        called = metadata.value_of(facts.sent, metadata.MODEL) or facts.model
+        if not called:
+            raise InvalidInputError("model: is missing; it names the model that is to answer")
+        if called != model.name:
+            raise ModelNotFoundError(f"model '{called[:64]}' is not served here; this is '{model.name}'")
+        if facts.version and facts.version != model.version:
+            raise ModelNotFoundError(f"model '{model.name}' has no version '{facts.version[:64]}' here")
+
+    def load_trailer(self) -> tuple[str, bytes]:
+        """The ORCA load report of this moment."""
+        load = self._engine.load_now()
+        self._metrics.observe_load(load)
+        report = load_report.LoadReport(load.utilization, load.queued, load.running, load.kv_utilization)
+        return metadata.LOAD_REPORT, load_report.encode(report)
+
+    async def run(self, facts: CallFacts, payload: payload_pb2.Payload) -> AsyncGenerator[Chunk]:
+        """The chunks of one call; close it to stop the work. Raises MeshError."""
+        with self._observed(facts) as started:
+            self.check_target(facts)
+            if self._failure is not None:
+                raise self._failure
+            if payload.WhichOneof("kind") is None:
+                raise InvalidInputError(
+                    "payload: is missing; one of generate, embed, rerank, classify, tensors is required"
+                )
+            is_first = payload.HasField("generate")
+            async with _closing(self._engine.submit(_engine_request(facts, payload))) as chunks:
+                async for chunk in chunks:
+                    if is_first:
+                        self._metrics.first_token(time.monotonic() - started)
+                        is_first = False
+                    if chunk.usage is not None:
+                        self._metrics.used(chunk.usage)
+                    yield chunk
+
+    @contextlib.contextmanager
+    def _observed(self, facts: CallFacts) -> Iterator[float]:
+        """Metrics, span and log line around a call; gives the time of its start."""
+        started, code = time.monotonic(), "OK"
+        self._metrics.request_started()
+        name = self._engine.model.name
+        token = telemetry.current_request_id.set(facts.request_id)
+        try:
+            with telemetry.span(f"worker {facts.protocol}", metadata=facts.sent, kind="server", model=name):
+                try:
+                    yield started
+                except MeshError as error:
+                    code = error.code.name
+                    raise
+                except (asyncio.CancelledError, GeneratorExit):
+                    code = CANCELLED
+                    raise
+                except BaseException:
+                    code = "INTERNAL"
+                    raise
+                finally:
+                    seconds = time.monotonic() - started
+                    self._metrics.request_ended(facts.protocol, code, seconds)
+                    self._metrics.observe_load(self._engine.load_now())
+                    log.info("call", protocol=facts.protocol, model=name, code=code, seconds=round(seconds, 6))
+        finally:
+            with contextlib.suppress(ValueError):
+                telemetry.current_request_id.reset(token)
+
+
+async def whole(chunks: AsyncIterator[Chunk]) -> Chunk:
+    """All chunks of a call as one: texts and tokens of generate joined, else the last."""
+    text: list[str] = []
+    tokens: list[int] = []
+    last: Chunk | None = None
+    async for chunk in chunks:
+        last = chunk
+        if chunk.output.HasField("generate"):
+            text.append(chunk.output.generate.text)
+            tokens.extend(chunk.output.generate.tokens)
+    if last is None:
+        raise UnavailableError("the engine ended without an answer")
+    if last.output.HasField("generate"):
+        last.output.generate.text = "".join(text)
+        last.output.generate.tokens[:] = tokens
+    return last
+
+
+def facts_of(
+    protocol: str,
+    model: str,
+    version: str,
+    request_id: str,
+    *,
+    sent: Metadata = (),
+    deadline: float | None = None,
+) -> CallFacts:
+    """The facts of a call; its id is the message's, the metadata's or a new one."""
+    known = request_id or metadata.value_of(sent, metadata.REQUEST_ID)
+    return CallFacts(protocol, model, version, request_id_from(known), deadline, sent)
+
+
+def _engine_request(facts: CallFacts, payload: payload_pb2.Payload) -> EngineRequest:
+    return EngineRequest(
+        payload=payload,
+        deadline=facts.deadline,
+        max_tokens_limit=_max_tokens_limit(metadata.value_of(facts.sent, metadata.MAX_TOKENS)),
+        tenant=metadata.value_of(facts.sent, metadata.TENANT) or "",
+    )
+
+
+def _max_tokens_limit(value: str | None) -> int:
+    if value is None:
+        return 0
+    if not value.isascii() or not value.isdecimal() or not 1 <= int(value) < 2**31:
+        raise InvalidInputError(f"{metadata.MAX_TOKENS}: must be an integer from 1 to 2147483647")
+    return int(value)
+
+
+@contextlib.asynccontextmanager
+async def _closing(chunks: AsyncIterator[Chunk]) -> AsyncIterator[AsyncIterator[Chunk]]:
+    """Close an engine's iterator with the block, so that its slot is free at once."""
+    try:
+        yield chunks
+    finally:
+        await cast("AsyncGenerator[Chunk]", chunks).aclose()

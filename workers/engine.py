@@ -1,0 +1,82 @@
+"""What an engine is: the one protocol behind which llama.cpp and ONNX Runtime stand.
+
+Owns the protocol and the values that cross it. An engine knows nothing of gRPC: it takes
+payload messages, gives output messages, and raises MeshError.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from inference_mesh.v1 import inference_pb2, payload_pb2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """One request as an engine sees it.
+
+    payload: what to do; its kind was checked against the model's task already.
+    deadline: in the seconds of the running event loop's `time()`; None = no limit. A request
+    that is still queued then is dropped with DeadlineExceededError, never computed.
+    max_tokens_limit: the clamp of the gateway; 0 = none.
+    tenant: opaque salt; prefixes are never shared between different tenants.
+    """
+
+    payload: payload_pb2.Payload
+    deadline: float | None = None
+    max_tokens_limit: int = 0
+    tenant: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chunk:
+    """One piece of a result: text for generate, the whole output for every other task.
+
+    usage and timing are set in the last chunk and only there. prompt_tokens is exact from
+    the first chunk on (0 for tensors).
+    """
+
+    output: payload_pb2.Output
+    prompt_tokens: int = 0
+    usage: payload_pb2.Usage | None = None
+    timing: payload_pb2.Timing | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Load:
+    """How busy an engine is now.
+
+    utilization: share of the slots or threads at work, 0 to 1. queued: requests that wait.
+    running: requests at work. kv_utilization: share of the KV cells in use, 0 without one.
+    """
+
+    utilization: float
+    queued: int
+    running: int
+    kv_utilization: float = 0.0
+
+
+class Engine(Protocol):
+    """A model in memory, able to run many requests at a time."""
+
+    @property
+    def model(self) -> inference_pb2.Model:
+        """What the model is; complete after `load`. name and version come from the caller."""
+
+    async def load(self) -> None:
+        """Load the model and run it once. Raises ModelNotReadyError with the reason."""
+
+    def submit(self, request: EngineRequest) -> AsyncIterator[Chunk]:
+        """The chunks of one request, the last with usage and timing.
+
+        Closing the iterator (`aclose`) or cancelling its consumer stops the work and frees
+        its slot. Raises InvalidInputError, OverloadedError, DeadlineExceededError.
+        """
+
+    def load_now(self) -> Load:
+        """How busy the engine is at this moment; cheap, called for every answer."""
+
+    async def close(self) -> None:
+        """Fail what is running with ShuttingDownError, stop the threads, free the model."""

@@ -1,0 +1,95 @@
+"""A worker's plain HTTP: `POST /infer` with the payload as body and the output as answer.
+
+The form that the gateway speaks to any HTTP service, so a worker is one too. Beside it the
+pages that every process has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from inference_mesh import http_errors, json_payload, metadata, strict_json
+from inference_mesh.asgi_limits import RequestLimits
+from inference_mesh.deadlines import deadline_after
+from inference_mesh.errors import MeshError
+from inference_mesh.http_server import Readiness, operations_routes
+from inference_mesh.request_ids import request_id_from
+from inference_mesh.status_interceptor import unmapped
+from workers.calls import Calls, facts_of, whole
+from workers.metrics import WorkerMetrics
+
+USAGE_HEADER = "x-mesh-usage"
+LONGEST_CALL_S = 300.0
+JSON = "application/json"
+
+
+def http_app(
+    calls: Calls, metrics: WorkerMetrics, readiness: Callable[[], Readiness], max_body_bytes: int
+) -> RequestLimits:
+    """The application of a worker's HTTP port."""
+    routes = [
+        Route("/infer", _infer_endpoint(calls), methods=["POST"]),
+        *operations_routes(readiness, metrics.registry),
+    ]
+    app = Starlette(
+        routes=routes,
+        exception_handlers={MeshError: _mesh_error, HTTPException: _http_error, Exception: _unmapped_error},
+    )
+    return RequestLimits(app, max_body_bytes=max_body_bytes)
+
+
+def _infer_endpoint(calls: Calls) -> Callable[[Request], Awaitable[Response]]:
+    async def infer(request: Request) -> Response:
+        sent = tuple((name, value) for name, value in request.headers.items() if name in _FORWARDED)
+        request_id = request_id_from(request.headers.get(metadata.REQUEST_ID))
+        request.state.request_id = request_id
+        document = strict_json.loads(await request.body())
+        payload = json_payload.payload_from_json(calls.model.task, document)
+        model = calls.model
+        facts = facts_of(
+            "http", model.name, "", request_id, sent=sent, deadline=deadline_after(LONGEST_CALL_S)
+        )
+        async with contextlib.aclosing(calls.run(facts, payload)) as chunks:
+            chunk = await whole(chunks)
+        headers = {metadata.REQUEST_ID: request_id}
+        if chunk.usage is not None:
+            headers[USAGE_HEADER] = strict_json.dumps(json_payload.usage_to_json(chunk.usage)).decode()
+        body = strict_json.dumps(json_payload.output_to_json(chunk.output))
+        return Response(body, headers=headers, media_type=JSON)
+
+    return infer
+
+
+_FORWARDED = {metadata.MAX_TOKENS, metadata.TENANT, metadata.TRACE_PARENT, metadata.TRACE_STATE}
+
+
+async def _mesh_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, MeshError):
+        raise error
+    return _response(http_errors.answer_of_error(error, _request_id(request)))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    return _response(http_errors.answer_of_status(error.status_code, error.detail, _request_id(request)))
+
+
+async def _unmapped_error(request: Request, error: Exception) -> Response:
+    return _response(http_errors.answer_of_error(unmapped(error), _request_id(request)))
+
+
+def _request_id(request: Request) -> str:
+    return str(getattr(request.state, "request_id", ""))
+
+
+def _response(answer: tuple[int, http_errors.Headers, bytes]) -> Response:
+    status, headers, body = answer
+    return Response(body, status, {name.decode(): value.decode() for name, value in headers})

@@ -1,0 +1,146 @@
+"""inference_mesh.v1.InferenceService over a worker's one model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from inference_mesh import metadata
+from inference_mesh.deadlines import deadline_of
+from inference_mesh.errors import InvalidInputError
+from inference_mesh.metadata import Metadata
+from inference_mesh.v1 import inference_pb2
+from workers.calls import CallFacts, Calls, facts_of, whole
+from workers.engine import Chunk
+
+SERVICE = "inference_mesh.v1.InferenceService"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+M = TypeVar("M", bound=Message)
+
+
+class InferenceServicer:
+    """Answers native calls; it parses messages itself, so that a malformed one is a typed error."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def infer(self, data: bytes, context: Context) -> Message:
+        """One whole answer."""
+        request = parsed(inference_pb2.InferRequest, data)
+        facts = call_facts("native", request, context)
+        async with answering(self._calls, context):
+            async with contextlib.aclosing(self._calls.run(facts, request.payload)) as chunks:
+                chunk = await whole(chunks)
+            await send_prompt_tokens(context, chunk)
+            add_usage(context, chunk)
+        model = self._calls.model
+        return inference_pb2.InferResponse(
+            model=model.name,
+            version=model.version,
+            request_id=facts.request_id,
+            output=chunk.output,
+            usage=chunk.usage,
+            timing=chunk.timing,
+        )
+
+    async def infer_stream(self, data: bytes, context: Context) -> AsyncGenerator[Message]:
+        """The answer in pieces."""
+        request = parsed(inference_pb2.InferStreamRequest, data)
+        facts = call_facts("native-stream", request, context)
+        model = self._calls.model
+        head = {"model": model.name, "version": model.version, "request_id": facts.request_id}
+        async with answering(self._calls, context):
+            async with contextlib.aclosing(self._calls.run(facts, request.payload)) as chunks:
+                async for chunk in chunks:
+                    if head:
+                        await send_prompt_tokens(context, chunk)
+                    add_usage(context, chunk)
+                    yield inference_pb2.InferStreamResponse(
+                        output=chunk.output, usage=chunk.usage, timing=chunk.timing, **head
+                    )
+                    head = {}
+
+    async def list_models(self, data: bytes, context: Context) -> Message:
+        """This one model."""
+        parsed(inference_pb2.ListModelsRequest, data)
+        return inference_pb2.ListModelsResponse(models=[self._calls.model])
+
+    async def get_model(self, data: bytes, context: Context) -> Message:
+        """This one model, if it is meant."""
+        request = parsed(inference_pb2.GetModelRequest, data)
+        self._calls.check_target(CallFacts("native", request.model, request.version, sent=sent_with(context)))
+        return inference_pb2.GetModelResponse(model=self._calls.model)
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """The methods of the service, for a server."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Infer": grpc.unary_unary_rpc_method_handler(self.infer, None, serialized),
+                "InferStream": grpc.unary_stream_rpc_method_handler(self.infer_stream, None, serialized),
+                "ListModels": grpc.unary_unary_rpc_method_handler(self.list_models, None, serialized),
+                "GetModel": grpc.unary_unary_rpc_method_handler(self.get_model, None, serialized),
+            },
+        )
+
+
+def parsed(kind: type[M], data: bytes) -> M:
+    """The message of the bytes. Raises InvalidInputError if they are not one."""
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise InvalidInputError("malformed request: not a message of this method") from None
+
+
+def serialized(message: Message) -> bytes:
+    """The message's bytes."""
+    return message.SerializeToString()
+
+
+def sent_with(context: Context) -> Metadata:
+    """The metadata that came with a call."""
+    return tuple((key, value) for key, value in context.invocation_metadata() or ())
+
+
+def call_facts(
+    protocol: str, request: inference_pb2.InferRequest | inference_pb2.InferStreamRequest, context: Context
+) -> CallFacts:
+    """The facts of a native call."""
+    return facts_of(
+        protocol,
+        request.model,
+        request.version,
+        request.request_id,
+        sent=sent_with(context),
+        deadline=deadline_of(context),
+    )
+
+
+@contextlib.asynccontextmanager
+async def answering(calls: Calls, context: Context) -> AsyncGenerator[None]:
+    """Adds the load report to the trailers at the end, also of a refusal."""
+    try:
+        yield
+    finally:
+        context.set_trailing_metadata((*_trailers(context), calls.load_trailer()))
+
+
+async def send_prompt_tokens(context: Context, chunk: Chunk) -> None:
+    """Tell the exact prompt length before the first message."""
+    await context.send_initial_metadata(((metadata.PROMPT_TOKENS, str(chunk.prompt_tokens)),))
+
+
+def add_usage(context: Context, chunk: Chunk) -> None:
+    """Put the usage of the last chunk into the trailers."""
+    if chunk.usage is not None:
+        usage = (metadata.USAGE, chunk.usage.SerializeToString())
+        context.set_trailing_metadata((*_trailers(context), usage))
+
+
+def _trailers(context: Context) -> tuple[tuple[str, str | bytes], ...]:
+    return tuple((key, value) for key, value in context.trailing_metadata() or ())

@@ -1,0 +1,75 @@
+"""One request on its way through the engine: what it asks for, and how far it is.
+
+Owns the values only. The decode thread changes a job while it is queued or at work; the
+event loop only sets `is_cancelled`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from inference_mesh.errors import MeshError
+from inference_mesh.v1 import payload_pb2
+from workers.llama.sampling import SamplingParams
+from workers.llama.text_stream import TextStream
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class Job:
+    """tokens: prompt and answer so far; the first `computed` of them are in the KV cache.
+
+    prompt_length: tokens of the prompt itself. max_tokens: length limit of the answer, with
+    what the caller already had. deadline and the times in seconds of `time.monotonic()`.
+    grammar: GBNF that the answer must match; empty = free text.
+    """
+
+    tokens: list[int]
+    prompt_length: int
+    max_tokens: int
+    sampling: SamplingParams
+    text: TextStream
+    arrived_s: float
+    tenant: str = ""
+    deadline: float | None = None
+    grammar: str = ""
+    is_cancelled: bool = False
+    sequence: int = -1
+    computed: int = 0
+    cached: int = 0
+    started_s: float | None = None
+    first_token_s: float | None = None
+    ended_s: float | None = None
+
+    @property
+    def made(self) -> int:
+        """Tokens of the answer so far."""
+        return len(self.tokens) - self.prompt_length
+
+    @property
+    def is_prefilling(self) -> bool:
+        """True while more than the newest token is not computed."""
+        return len(self.tokens) - self.computed > 1
+
+    def is_gone(self, now: float) -> bool:
+        """True if nobody waits for the answer any more."""
+        return self.is_cancelled or (self.deadline is not None and now >= self.deadline)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """What one step brought one job: final text and tokens, or its end.
+
+    finish_reason is set in the last one of a job that ended well, error in that of one
+    that did not.
+    """
+
+    job: Job
+    text: str = ""
+    tokens: tuple[int, ...] = ()
+    finish_reason: payload_pb2.FinishReason = payload_pb2.FINISH_REASON_UNSPECIFIED
+    error: MeshError | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """True if nothing follows."""
+        return self.error is not None or self.finish_reason != payload_pb2.FINISH_REASON_UNSPECIFIED

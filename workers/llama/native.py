@@ -1,0 +1,184 @@
+"""llama.cpp's model and vocabulary, with types.
+
+Owns the ctypes calls that concern a model, and the log of the native library. Nothing
+untyped leaves this module, `native_context` and `native_grammar`. The vocabulary may be used
+from any thread; a context belongs to one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inference_mesh import telemetry
+from inference_mesh.errors import ModelNotReadyError
+
+log = telemetry.get_logger(__name__)
+
+_WARNING, _ERROR = 3, 4
+"""Levels of ggml.h; the binding's own comment numbers them otherwise."""
+
+_EXPECTED = ("possible training context overflow", "failed to find a memory slot")
+"""Said of any unified KV cache, whose cells all sequences share, and when it is full."""
+
+
+def llama() -> Any:
+    """The ctypes binding. Loaded at first use and not at import: it reads the environment then."""
+    return _loaded()[0]
+
+
+@functools.cache
+def _loaded() -> tuple[Any, object]:
+    """The binding, initialised once, and the log callback, which must live as long as it."""
+    from llama_cpp import llama_cpp as library
+
+    forward = library.llama_log_callback(_forward_log)
+    library.llama_log_set(forward, ctypes.c_void_p(0))
+    library.llama_backend_init()
+    return library, forward
+
+
+def _forward_log(level: int, text: bytes | None, _data: object) -> None:
+    message = (text or b"").decode("utf-8", errors="replace").strip()
+    if not message or any(text in message for text in _EXPECTED):
+        return
+    if level == _ERROR:
+        log.error("llama.cpp", message=message)
+    elif level == _WARNING:
+        log.warning("llama.cpp", message=message)
+
+
+class NativeModel:
+    """A loaded model: its weights, vocabulary and metadata."""
+
+    def __init__(self, path: Path) -> None:
+        """Load it and check every weight; blocks. Raises ModelNotReadyError."""
+        self._llama = llama()
+        params = self._llama.llama_model_default_params()
+        params.check_tensors = True
+        self.handle = self._llama.llama_model_load_from_file(str(path).encode(), params)
+        if not self.handle:
+            raise ModelNotReadyError(f"llama.cpp cannot load {path.name}; the worker's log says why")
+        self.vocabulary = self._llama.llama_model_get_vocab(self.handle)
+        self.vocabulary_size = int(self._llama.llama_vocab_n_tokens(self.vocabulary))
+
+    def close(self) -> None:
+        """Free the model; every context of it must be gone."""
+        if self.handle:
+            self._llama.llama_model_free(self.handle)
+            self.handle = None
+
+    @property
+    def trained_context(self) -> int:
+        """Tokens that the model was trained on at a time."""
+        return int(self._llama.llama_model_n_ctx_train(self.handle))
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of weights."""
+        return int(self._llama.llama_model_n_params(self.handle))
+
+    @property
+    def can_generate(self) -> bool:
+        """True for decoder-only models, the ones this engine runs."""
+        has_decoder = bool(self._llama.llama_model_has_decoder(self.handle))
+        other = self._llama.llama_model_has_encoder(self.handle) or self._llama.llama_model_is_diffusion(
+            self.handle
+        )
+        return has_decoder and not other
+
+    @property
+    def can_cut_state(self) -> bool:
+        """False for recurrent and hybrid models, whose state has no positions to cut at."""
+        recurrent = self._llama.llama_model_is_recurrent(self.handle)
+        return not (recurrent or self._llama.llama_model_is_hybrid(self.handle))
+
+    @property
+    def chat_template(self) -> str:
+        """The model's own chat template (Jinja); empty if it has none."""
+        template = self._llama.llama_model_chat_template(self.handle, None)
+        return (template or b"").decode("utf-8", errors="replace")
+
+    @property
+    def adds_end_token(self) -> bool:
+        """True if tokenising with special tokens appends the end-of-text token."""
+        return bool(self._llama.llama_vocab_get_add_eos(self.vocabulary))
+
+    @property
+    def begin_token(self) -> int:
+        """Id of the token that begins a text; -1 if there is none."""
+        return int(self._llama.llama_vocab_bos(self.vocabulary))
+
+    @property
+    def end_token(self) -> int:
+        """Id of the token that ends a text; -1 if there is none."""
+        return int(self._llama.llama_vocab_eos(self.vocabulary))
+
+    def end_tokens(self) -> frozenset[int]:
+        """Ids of the tokens with which an answer ends."""
+        is_end = self._llama.llama_vocab_is_eog
+        return frozenset(token for token in range(self.vocabulary_size) if is_end(self.vocabulary, token))
+
+    def control_tokens(self) -> frozenset[int]:
+        """Ids of the tokens that steer the model and have no text of their own."""
+        is_control = self._llama.llama_vocab_is_control
+        return frozenset(token for token in range(self.vocabulary_size) if is_control(self.vocabulary, token))
+
+    def pieces(self) -> list[bytes]:
+        """The bytes of each token, by id; empty for control tokens."""
+        return [self.piece(token, with_control=False) for token in range(self.vocabulary_size)]
+
+    def piece(self, token: int, *, with_control: bool) -> bytes:
+        """The bytes of one token."""
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = int(
+                self._llama.llama_token_to_piece(self.vocabulary, token, buffer, size, 0, with_control)
+            )
+            if length >= 0:
+                return buffer.raw[:length]
+            size = -length
+
+    def tokenize(self, text: bytes, *, adds_special: bool, parses_special: bool) -> list[int]:
+        """Token ids of UTF-8 text.
+
+        adds_special: with the begin token, where the model wants one. parses_special: the
+        names of control tokens in the text mean those tokens.
+        """
+        size = len(text) + 8
+        while True:
+            tokens = np.empty(size, dtype=np.int32)
+            pointer = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+            arguments = (text, len(text), pointer, size, adds_special, parses_special)
+            count = int(self._llama.llama_tokenize(self.vocabulary, *arguments))
+            if count >= 0:
+                return [int(token) for token in tokens[:count]]
+            size = -count
+
+    def apply_known_template(self, template: str, messages: Sequence[tuple[str, str]]) -> str | None:
+        """The messages in a template that llama.cpp recognises; None if it does not.
+
+        It runs no Jinja, it compares the template with those it knows.
+        """
+        structure = self._llama.llama_chat_message
+        chat = (structure * len(messages))(
+            *(structure(role.encode(), text.encode()) for role, text in messages)
+        )
+        size = 256 + 2 * sum(len(role.encode()) + len(text.encode()) + 32 for role, text in messages)
+        for _ in range(2):
+            buffer = ctypes.create_string_buffer(size)
+            length = int(
+                self._llama.llama_chat_apply_template(
+                    template.encode(), chat, len(messages), True, buffer, size
+                )
+            )
+            if length <= size:
+                return None if length < 0 else buffer.raw[:length].decode("utf-8", errors="replace")
+            size = length
+        return None

@@ -1,0 +1,168 @@
+"""llama.cpp's context, with types: batches in, logits out, and the cells of the KV cache.
+
+Owns the arrays of the batch: numpy fills them a hundred times faster than ctypes does. One
+thread alone may use a context; two would abort the process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import enum
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from inference_mesh.errors import ModelNotReadyError
+from workers.llama.native import NativeModel, llama
+from workers.llama.prefix_cache import CellOperation, CopyCells, TrimCells
+from workers.llama.sampling import FloatArray
+
+
+class DecodeStatus(enum.Enum):
+    """How a decode ended."""
+
+    DONE = "done"
+    CACHE_FULL = "cache full"
+    ABORTED = "aborted"
+    FAILED = "failed"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ContextShape:
+    """How large a context is. cells: of the KV cache, shared by all sequences."""
+
+    cells: int
+    sequences: int
+    batch_tokens: int
+    threads: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BatchRow:
+    """Successive tokens of one sequence; the logits of the last one where wanted."""
+
+    sequence: int
+    start: int
+    tokens: Sequence[int]
+    wants_logits: bool
+
+
+class NativeContext:
+    """A context of a model with its KV cache."""
+
+    def __init__(self, model: NativeModel, shape: ContextShape) -> None:
+        """Allocate it. Raises ModelNotReadyError if the memory does not suffice."""
+        self._llama = llama()
+        self._abort_callback: object = None
+        self._handle = self._llama.llama_init_from_model(model.handle, self._params(shape))
+        if not self._handle:
+            raise ModelNotReadyError(
+                f"llama.cpp cannot make a context of {shape.cells} tokens; the log says why"
+            )
+        self._memory = self._llama.llama_get_memory(self._handle)
+        self._logits_type = ctypes.c_float * model.vocabulary_size
+        self._batch = _BatchArrays(shape.batch_tokens)
+
+    def _params(self, shape: ContextShape) -> object:
+        params = self._llama.llama_context_default_params()
+        params.n_ctx = shape.cells
+        params.n_batch = params.n_ubatch = shape.batch_tokens
+        params.n_seq_max = shape.sequences
+        # One row of logits a sequence; fewer than sequences abort the process.
+        params.n_outputs_max = shape.sequences
+        params.n_threads = params.n_threads_batch = shape.threads
+        # Unified cells let sequences share a prefix; split ones abort on a partial copy.
+        params.kv_unified = True
+        params.swa_full = True
+        params.no_perf = True
+        return params
+
+    def abort_when(self, must_abort: Callable[[], bool]) -> None:
+        """Ask `must_abort` within every decode, in its thread, and end it when true."""
+        # The library keeps only the address of the callback: it must live as long as the context.
+        self._abort_callback = self._llama.ggml_abort_callback(lambda _data: must_abort())
+        self._llama.llama_set_abort_callback(self._handle, self._abort_callback, ctypes.c_void_p(0))
+
+    def close(self) -> None:
+        """Free the context."""
+        if self._handle:
+            self._llama.llama_free(self._handle)
+            self._handle = None
+
+    def decode(self, rows: Sequence[BatchRow]) -> DecodeStatus:
+        """Compute rows in one batch; blocks without holding the GIL.
+
+        At CACHE_FULL nothing changed. At ABORTED some cells may have been written.
+        """
+        status = int(self._llama.llama_decode(self._handle, self._batch.fill(rows)))
+        by_code = {0: DecodeStatus.DONE, 1: DecodeStatus.CACHE_FULL, 2: DecodeStatus.ABORTED}
+        return by_code.get(status, DecodeStatus.FAILED)
+
+    def logits(self, row: int) -> FloatArray:
+        """Logits of the last token of the batch's row `row`; a view until the next decode."""
+        pointer = self._llama.llama_get_logits_ith(self._handle, self._batch.last_index(row))
+        values = self._logits_type.from_address(ctypes.addressof(pointer.contents))
+        return np.frombuffer(memoryview(values), dtype=np.float32)
+
+    def apply(self, operations: Sequence[CellOperation]) -> None:
+        """Copy and cut cells."""
+        for operation in operations:
+            match operation:
+                case CopyCells(source, target, length):
+                    self._llama.llama_memory_seq_cp(self._memory, source, target, 0, length)
+                case TrimCells(sequence, length):
+                    self._llama.llama_memory_seq_rm(self._memory, sequence, length, -1)
+
+    def clear(self) -> None:
+        """Forget every sequence."""
+        self._llama.llama_memory_clear(self._memory, True)
+
+
+class _BatchArrays:
+    """A llama_batch whose arrays numpy owns."""
+
+    def __init__(self, capacity: int) -> None:
+        self._tokens = np.zeros(capacity, dtype=np.int32)
+        self._positions = np.zeros(capacity, dtype=np.int32)
+        self._sequences = np.zeros(capacity, dtype=np.int32)
+        self._wants = np.zeros(capacity, dtype=np.int8)
+        self._one_each = np.ones(capacity, dtype=np.int32)
+        addresses = self._sequences.ctypes.data + 4 * np.arange(capacity, dtype=np.uint64)
+        self._sequence_pointers = np.ascontiguousarray(addresses, dtype=np.uint64)
+        self._count_up = np.arange(capacity, dtype=np.int32)
+        self._last: list[int] = []
+        self._batch = self._make_batch()
+
+    def _make_batch(self) -> object:
+        integers, integer_pointers = (
+            ctypes.POINTER(ctypes.c_int32),
+            ctypes.POINTER(ctypes.POINTER(ctypes.c_int32)),
+        )
+        batch = llama().llama_batch()
+        batch.token = self._tokens.ctypes.data_as(integers)
+        batch.pos = self._positions.ctypes.data_as(integers)
+        batch.n_seq_id = self._one_each.ctypes.data_as(integers)
+        batch.seq_id = self._sequence_pointers.ctypes.data_as(integer_pointers)
+        batch.logits = self._wants.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
+        return batch
+
+    def fill(self, rows: Sequence[BatchRow]) -> object:
+        """The batch of these rows; more tokens than the capacity are a ValueError."""
+        self._last.clear()
+        at = 0
+        for row in rows:
+            end = at + len(row.tokens)
+            self._tokens[at:end] = row.tokens
+            self._positions[at:end] = self._count_up[: end - at] + row.start
+            self._sequences[at:end] = row.sequence
+            self._wants[at:end] = 0
+            self._wants[end - 1] = row.wants_logits
+            self._last.append(end - 1)
+            at = end
+        self._batch.n_tokens = at  # type: ignore[attr-defined]
+        return self._batch
+
+    def last_index(self, row: int) -> int:
+        """Index in the batch of a row's last token."""
+        return self._last[row]

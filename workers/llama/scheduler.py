@@ -1,0 +1,169 @@
+"""Which jobs are at work, and which of their tokens the next step computes.
+
+Owns the queue, the running jobs and the prefix cache. Pure: no clock, no native call; what is
+to be done with the KV cells is returned as values. A step takes the newest token of every job
+that generates first, and then prompt tokens as far as they fit, so that a long prompt delays
+the tokens of others by one chunk at most.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from workers.llama.job import Job
+from workers.llama.prefix_cache import CellOperation, PrefixCache, common_prefix
+
+MIN_SHARED_TOKENS = 32
+"""A prompt waits for another's prefill when it saves at least this many tokens."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepRow:
+    """One job's part of a step: `count` of its tokens from position `start` on."""
+
+    job: Job
+    start: int
+    count: int
+
+    @property
+    def wants_logits(self) -> bool:
+        """True if the last of these is the job's newest token."""
+        return self.start + self.count == len(self.job.tokens)
+
+
+class Scheduler:
+    """Admission and step plans of one context."""
+
+    def __init__(self, cache: PrefixCache, *, slots: int, batch_tokens: int, prefill_chunk: int) -> None:
+        """batch_tokens: the most tokens of a step; prefill_chunk: of them prompt tokens, when
+        more than one job is at work."""
+        self._cache = cache
+        self._slots = slots
+        self._batch_tokens = batch_tokens
+        self._prefill_chunk = prefill_chunk
+        self._waiting: deque[Job] = deque()
+        self._running: list[Job] = []
+        self._is_held = False
+
+    @property
+    def waiting(self) -> Sequence[Job]:
+        """The queue, next first."""
+        return self._waiting
+
+    @property
+    def running(self) -> Sequence[Job]:
+        """The jobs at work, oldest first."""
+        return self._running
+
+    @property
+    def has_work(self) -> bool:
+        """True if any job waits or runs."""
+        return bool(self._waiting or self._running)
+
+    @property
+    def leased_tokens(self) -> int:
+        """KV cells of running jobs, an upper bound."""
+        return self._cache.leased_tokens
+
+    def enqueue(self, job: Job) -> None:
+        """Put a new job at the end of the queue."""
+        self._waiting.append(job)
+
+    def gone(self, now: float) -> list[Job]:
+        """The jobs, queued or running, that nobody waits for any more."""
+        return [job for job in (*self._waiting, *self._running) if job.is_gone(now)]
+
+    def admit(self) -> list[CellOperation]:
+        """Start as many queued jobs as there are slots, in order of arrival."""
+        operations: list[CellOperation] = []
+        for job in list(self._waiting):
+            if self._is_held or len(self._running) >= self._slots:
+                break
+            if self._awaits_prefill(job):
+                continue
+            lease = self._cache.lease(job.tokens, job.tenant)
+            if lease is None:
+                break
+            self._start(job, lease.sequence, lease.cached)
+            operations.extend(lease.operations)
+        return operations
+
+    def plan(self) -> list[StepRow]:
+        """What the next step computes; empty when no job is at work."""
+        rows = [StepRow(job, job.computed, 1) for job in self._running if not job.is_prefilling]
+        budget = self._batch_tokens - len(rows)
+        if len(self._running) > 1:
+            budget = min(budget, self._prefill_chunk)
+        for job in self._running:
+            if job.is_prefilling and budget > 0:
+                count = min(len(job.tokens) - job.computed, budget)
+                rows.append(StepRow(job, job.computed, count))
+                budget -= count
+        return rows
+
+    def computed(self, rows: Sequence[StepRow]) -> None:
+        """Note that a step was computed."""
+        for row in rows:
+            row.job.computed = row.start + row.count
+            self._cache.computed(row.job.sequence, row.job.computed)
+
+    def end(self, job: Job) -> tuple[CellOperation, ...]:
+        """Take a job out, wherever it is, and keep its prefix for others."""
+        if job not in self._running:
+            self._waiting.remove(job)
+            return ()
+        self._running.remove(job)
+        self._is_held = False
+        return self._cache.release(job.sequence)
+
+    def make_room(self) -> tuple[CellOperation, ...]:
+        """Free KV cells: the oldest idle prefix, else the youngest job, which must start again.
+
+        After a preemption nobody is admitted until a job ends; otherwise the newcomers would
+        take the room again, and nobody would ever end. Empty when the only job is too big.
+        """
+        operations = self._cache.evict_oldest()
+        if operations or len(self._running) < 2:
+            return operations
+        youngest = self._running.pop()
+        operations = self._cache.discard(youngest.sequence)
+        youngest.sequence, youngest.computed = -1, 0
+        self._waiting.appendleft(youngest)
+        self._is_held = True
+        return operations
+
+    def drop_all(self) -> list[Job]:
+        """Take out every running job after the memory was lost."""
+        dropped, self._running = self._running, []
+        self._cache.forget_all()
+        self._is_held = False
+        return dropped
+
+    def _start(self, job: Job, sequence: int, cached: int) -> None:
+        self._waiting.remove(job)
+        self._running.append(job)
+        is_first_start = job.started_s is None
+        job.sequence, job.computed = sequence, cached
+        if is_first_start:
+            job.cached = min(cached, job.prompt_length)
+
+    def _awaits_prefill(self, job: Job) -> bool:
+        """True if a running job computes a long beginning of this one's prompt right now."""
+        if not self._cache.can_share:
+            return False
+        available: int | None = None
+        for other in self._shareable(job):
+            limit = min(len(other.tokens), len(job.tokens)) - 1
+            expected = common_prefix(other.tokens, job.tokens, limit)
+            if expected < MIN_SHARED_TOKENS:
+                continue
+            if available is None:
+                available = self._cache.match_length(job.tokens, job.tenant)
+            if expected - available >= MIN_SHARED_TOKENS:
+                return True
+        return False
+
+    def _shareable(self, job: Job) -> Iterator[Job]:
+        return (other for other in self._running if other.is_prefilling and other.tenant == job.tenant)

@@ -1,0 +1,101 @@
+"""The metrics of a worker, in one registry that it owns."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from inference_mesh.v1 import payload_pb2
+from workers.engine import Load
+
+LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class WorkerMetrics:
+    """Counts what a worker does; also the engine's observer."""
+
+    def __init__(self, model: str) -> None:
+        """model: name of the worker's one model, a label of every series."""
+        self.registry = CollectorRegistry()
+        self._model = model
+        self._requests = Counter(
+            "mesh_worker_requests", "Requests that ended.", ("model", "protocol", "code"), registry=self.registry
+        )
+        self._seconds = Histogram(
+            "mesh_worker_request_seconds",
+            "From arrival to the end of the answer.",
+            ("model", "protocol"),
+            buckets=LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._first_token = Histogram(
+            "mesh_worker_time_to_first_token_seconds",
+            "From arrival to the first piece of a generated text.",
+            ("model",),
+            buckets=LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._batch = Histogram(
+            "mesh_worker_batch_rows",
+            "Rows that were computed together.",
+            ("model",),
+            buckets=BATCH_BUCKETS,
+            registry=self.registry,
+        )
+        self._tokens = Counter(
+            "mesh_worker_tokens",
+            "Tokens by kind: prompt, completion, cached (of the prompt).",
+            ("model", "kind"),
+            registry=self.registry,
+        )
+        self._expired = Counter(
+            "mesh_worker_expired", "Requests whose deadline passed before they were answered.", ("model",),
+            registry=self.registry,
+        )
+        self._in_flight = self._gauge("mesh_worker_in_flight", "Requests taken and not ended.")
+        self._running = self._gauge("mesh_worker_running", "Requests at work in the engine.")
+        self._queued = self._gauge("mesh_worker_queue_depth", "Requests that wait for the engine.")
+        self._utilization = self._gauge("mesh_worker_utilization_ratio", "Share of the engine at work, 0 to 1.")
+        self._kv = self._gauge("mesh_worker_kv_cache_usage_ratio", "Share of the KV cache in use, 0 to 1.")
+        self._ready = self._gauge("mesh_worker_model_ready", "1 if the model answers.")
+
+    def request_started(self) -> None:
+        """A request was taken."""
+        self._in_flight.labels(self._model).inc()
+
+    def request_ended(self, protocol: str, code: str, seconds: float) -> None:
+        """A request ended, in whatever way."""
+        self._in_flight.labels(self._model).dec()
+        self._requests.labels(self._model, protocol, code).inc()
+        self._seconds.labels(self._model, protocol).observe(seconds)
+
+    def first_token(self, seconds: float) -> None:
+        """The first piece of a text left the engine."""
+        self._first_token.labels(self._model).observe(seconds)
+
+    def used(self, usage: payload_pb2.Usage) -> None:
+        """A request consumed tokens."""
+        for kind in ("prompt", "completion", "cached"):
+            self._tokens.labels(self._model, kind).inc(getattr(usage, f"{kind}_tokens"))
+
+    def ready(self, is_ready: bool) -> None:
+        """The model began or ceased to answer."""
+        self._ready.labels(self._model).set(is_ready)
+
+    def observe_load(self, load: Load) -> None:
+        """How busy the engine is now."""
+        self._running.labels(self._model).set(load.running)
+        self._queued.labels(self._model).set(load.queued)
+        self._utilization.labels(self._model).set(load.utilization)
+        self._kv.labels(self._model).set(load.kv_utilization)
+
+    def batch_computed(self, rows: int) -> None:
+        """The engine computed a batch."""
+        self._batch.labels(self._model).observe(rows)
+
+    def request_expired(self) -> None:
+        """A deadline passed before the answer."""
+        self._expired.labels(self._model).inc()
+
+    def _gauge(self, name: str, description: str) -> Gauge:
+        return Gauge(name, description, ("model",), registry=self.registry)

@@ -1,0 +1,1 @@
+"""The ONNX Runtime engine: dynamic batching of texts and tensors, without waiting."""

@@ -1,0 +1,133 @@
+"""inference.GRPCInferenceService (Open Inference Protocol v2) over a worker's one model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from inference_mesh import metadata
+from inference_mesh.deadlines import deadline_of
+from inference_mesh.errors import InvalidInputError, MeshError
+from inference_mesh.oip import open_inference_pb2 as oip
+from workers import open_inference_codec as codec
+from workers.calls import CallFacts, Calls, facts_of, whole
+from workers.inference_servicer import (
+    Context,
+    add_usage,
+    answering,
+    parsed,
+    send_prompt_tokens,
+    sent_with,
+    serialized,
+)
+
+SERVICE = "inference.GRPCInferenceService"
+SERVER_NAME = "inference-mesh"
+SERVER_VERSION = "0.1.0"
+GRPC_ERROR = "triton_grpc_error"
+
+
+class OpenInferenceServicer:
+    """Answers Open Inference Protocol calls."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def server_live(self, data: bytes, context: Context) -> Message:
+        """The process runs."""
+        return oip.ServerLiveResponse(live=True)
+
+    async def server_ready(self, data: bytes, context: Context) -> Message:
+        """The model takes calls."""
+        return oip.ServerReadyResponse(ready=self._calls.failure is None)
+
+    async def model_ready(self, data: bytes, context: Context) -> Message:
+        """The model takes calls, if it is this one."""
+        request = parsed(oip.ModelReadyRequest, data)
+        self._calls.check_target(CallFacts("oip", request.name, request.version, sent=sent_with(context)))
+        return oip.ModelReadyResponse(ready=self._calls.failure is None)
+
+    async def server_metadata(self, data: bytes, context: Context) -> Message:
+        """Name, version and extensions."""
+        return oip.ServerMetadataResponse(
+            name=SERVER_NAME, version=SERVER_VERSION, extensions=["binary_tensor_data", "parameters"]
+        )
+
+    async def model_metadata(self, data: bytes, context: Context) -> Message:
+        """Inputs and outputs of the model."""
+        request = parsed(oip.ModelMetadataRequest, data)
+        self._calls.check_target(CallFacts("oip", request.name, request.version, sent=sent_with(context)))
+        return codec.metadata_of(self._calls.model)
+
+    async def model_infer(self, data: bytes, context: Context) -> Message:
+        """One whole answer."""
+        request = parsed(oip.ModelInferRequest, data)
+        async with answering(self._calls, context):
+            payload = codec.payload_of(request, self._calls.model.task)
+            facts = _facts("oip", request, context)
+            async with contextlib.aclosing(self._calls.run(facts, payload)) as chunks:
+                chunk = await whole(chunks)
+            await send_prompt_tokens(context, chunk)
+            add_usage(context, chunk)
+        return codec.response_of(request, self._calls.model, chunk.output)
+
+    async def model_stream_infer(
+        self, requests: AsyncIterator[bytes], context: Context
+    ) -> AsyncGenerator[Message]:
+        """The answers of each request in turn; errors in band unless the caller wants a status."""
+        wants_status = metadata.value_of(sent_with(context), GRPC_ERROR) == "true"
+        first_name = ""
+        async for data in requests:
+            try:
+                request = parsed(oip.ModelInferRequest, data)
+                first_name = first_name or request.model_name
+                if request.model_name != first_name:
+                    raise InvalidInputError(f"this stream is of model '{first_name}'; open another for another")
+                async for response in self._responses(request, context):
+                    yield response
+            except MeshError as error:
+                if wants_status:
+                    raise
+                yield oip.ModelStreamInferResponse(error_message=error.message)
+
+    async def _responses(self, request: oip.ModelInferRequest, context: Context) -> AsyncGenerator[Message]:
+        payload = codec.payload_of(request, self._calls.model.task)
+        facts = _facts("oip-stream", request, context)
+        async with contextlib.aclosing(self._calls.run(facts, payload)) as chunks:
+            async for chunk in chunks:
+                response = codec.response_of(request, self._calls.model, chunk.output)
+                response.parameters[codec.FINAL].bool_param = chunk.usage is not None
+                yield oip.ModelStreamInferResponse(infer_response=response)
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """The methods of the service, for a server."""
+        unary = {
+            "ServerLive": self.server_live,
+            "ServerReady": self.server_ready,
+            "ModelReady": self.model_ready,
+            "ServerMetadata": self.server_metadata,
+            "ModelMetadata": self.model_metadata,
+            "ModelInfer": self.model_infer,
+        }
+        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            name: grpc.unary_unary_rpc_method_handler(method, None, serialized) for name, method in unary.items()
+        }
+        methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+            self.model_stream_infer, None, serialized
+        )
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+
+def _facts(protocol: str, request: oip.ModelInferRequest, context: Context) -> CallFacts:
+    return facts_of(
+        protocol,
+        request.model_name,
+        request.model_version,
+        request.id,
+        sent=sent_with(context),
+        deadline=deadline_of(context),
+    )

@@ -1,0 +1,108 @@
+"""The worker's servers and their life: gRPC and HTTP around one engine.
+
+Owns the order of start and stop. A model that does not load leaves the process up: its
+health says NOT_SERVING, /readyz says why, and calls are answered FAILED_PRECONDITION.
+"""
+
+from __future__ import annotations
+
+import time
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH
+from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha import reflection  # type: ignore[attr-defined]
+
+from inference_mesh import telemetry
+from inference_mesh.channels import server_options
+from inference_mesh.errors import ModelNotReadyError
+from inference_mesh.http_server import HttpServer, Readiness
+from inference_mesh.lifecycle import write_port_file
+from inference_mesh.status_interceptor import StatusInterceptor
+from workers import inference_servicer, open_inference_servicer
+from workers.calls import Calls
+from workers.engine import Engine
+from workers.http_api import http_app
+from workers.inference_servicer import InferenceServicer
+from workers.metrics import WorkerMetrics
+from workers.open_inference_servicer import OpenInferenceServicer
+from workers.settings import WorkerSettings
+
+log = telemetry.get_logger(__name__)
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class WorkerService:
+    """One model behind every protocol that a worker speaks."""
+
+    def __init__(self, settings: WorkerSettings, engine: Engine, metrics: WorkerMetrics) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._calls = Calls(engine, metrics)
+        self._health = health.HealthServicer()
+        self._is_draining = False
+        self._grpc = grpc.aio.server(
+            interceptors=[StatusInterceptor()], options=server_options(settings.max_message_bytes)
+        )
+        app = http_app(self._calls, metrics, self.readiness, settings.max_message_bytes)
+        self._http = HttpServer(app, settings.host, settings.http_port)
+        self.grpc_port = 0
+
+    @property
+    def http_port(self) -> int:
+        """Port of the HTTP server, once started."""
+        return self._http.port
+
+    async def start(self) -> None:
+        """Listen, load the model, warm it up, and then report SERVING."""
+        self._add_services()
+        await self._set_health(NOT_SERVING)
+        self.grpc_port = self._grpc.add_insecure_port(f"{self._settings.host}:{self._settings.grpc_port}")
+        await self._http.start()
+        await self._grpc.start()
+        write_port_file(self._settings.port_file, grpc=self.grpc_port, http=self.http_port)
+        log.info("listening", grpc_port=self.grpc_port, http_port=self.http_port, model=self._settings.name)
+        started = time.monotonic()
+        try:
+            await self._engine.load()
+        except ModelNotReadyError as error:
+            log.error("model not loaded", model=self._settings.name, reason=error.message)
+            self._calls.refuse(error)
+            return
+        self._calls.open()
+        await self._set_health(SERVING)
+        log.info("serving", model=self._settings.name, load_s=round(time.monotonic() - started, 3))
+
+    async def drain(self) -> None:
+        """Report NOT_SERVING at once and for good."""
+        self._is_draining = True
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new calls, let running ones finish within the grace, close the engine."""
+        ends_at = time.monotonic() + grace_s
+        await self._grpc.stop(grace_s)
+        await self._http.stop(max(0.0, ends_at - time.monotonic()))
+        await self._engine.close()
+
+    def readiness(self) -> Readiness:
+        """Whether the model takes calls, and why not."""
+        detail = {"model": self._settings.name}
+        if self._is_draining:
+            return Readiness(False, {**detail, "reason": "shutting down"})
+        failure = self._calls.failure
+        return Readiness(True, detail) if failure is None else Readiness(False, {**detail, "reason": failure.message})
+
+    async def _set_health(self, status: int) -> None:
+        for service in ("", self._settings.name, inference_servicer.SERVICE, open_inference_servicer.SERVICE):
+            await self._health.set(service, status)
+
+    def _add_services(self) -> None:
+        handlers = (InferenceServicer(self._calls).handlers(), OpenInferenceServicer(self._calls).handlers())
+        self._grpc.add_generic_rpc_handlers(handlers)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        names = (inference_servicer.SERVICE, open_inference_servicer.SERVICE, HEALTH, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._grpc)
