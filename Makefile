@@ -13,7 +13,7 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: ## make .venv, build llama.cpp, prepare the embedded models (nothing to do: under 1 s)
-	@$(PYTHON) scripts/setup.py
+	@$(PYTHON) -m scripts.setup
 
 demo: export MESH_DEMO_STARTED_AT := $(shell date +%s)
 demo: setup ## start the mesh, ask each model by REST and gRPC, stop it

@@ -122,7 +122,8 @@ class CallDesk:
     def observed(self, method: str, context: Context) -> Iterator[Call]:
         """The record of a call for the length of a block, settled however the block ends.
 
-        A WorkerStatusError becomes the status of the call and goes no further.
+        A WorkerStatusError becomes the status of the call and goes no further; a unary handler
+        then returns no answer.
         """
         metadata: Pairs = tuple((key, value) for key, value in context.invocation_metadata() or ())
         now_s = asyncio.get_running_loop().time()
@@ -176,8 +177,11 @@ class CallDesk:
 
     async def pace(self, call: Call) -> None:
         """Count one more request of an open stream; waits while its key's rate is spent."""
-        caller = call.admitted.caller
-        while refusal := self._policy.charge(caller, asyncio.get_running_loop().time()):
+        loop = asyncio.get_running_loop()
+        while True:
+            refusal = self._policy.charge(call.admitted.caller, loop.time())
+            if refusal is None:
+                return
             await asyncio.sleep(refusal.retry_after_s or 0)
 
     def _settle(self, call: Call, code: grpc.StatusCode) -> None:

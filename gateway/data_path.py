@@ -6,6 +6,7 @@ judge, relay. A data path of another transport replaces this module and `relay`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 
 import grpc
@@ -17,6 +18,7 @@ from gateway.policy.facts import Admit
 from gateway.relay import Relay
 from gateway.routing_fields import RoutingFields, routing_fields
 from inference_mesh.errors import InvalidInputError, ModelNotFoundError, UnsupportedError
+from inference_mesh.request_ids import request_id_from
 
 NATIVE_SERVICE = "inference_mesh.v1.InferenceService"
 OIP_SERVICE = "inference.GRPCInferenceService"
@@ -48,12 +50,14 @@ class DataPath:
 
     async def infer(self, message: bytes, context: Context) -> bytes:
         """InferenceService.Infer."""
+        answer = b""
         with self._desk.observed("Infer", context) as call:
             model = self._admit(call, routing_fields(message), message)
             if isinstance(model, HttpModel):
-                return await self._http_services.infer(call, model, message)
-            return await self._relay.unary(call, model.pool, f"/{NATIVE_SERVICE}/Infer", message)
-        return b""
+                answer = await self._http_services.infer(call, model, message)
+            else:
+                answer = await self._relay.unary(call, model.pool, f"/{NATIVE_SERVICE}/Infer", message)
+        return answer
 
     async def infer_stream(self, message: bytes, context: Context) -> None:
         """InferenceService.InferStream."""
@@ -76,7 +80,7 @@ class DataPath:
                 first = await anext(aiter(messages))
             except StopAsyncIteration:
                 raise InvalidInputError("the stream has no request") from None
-            fields = routing_fields(first)
+            fields = _oip_fields(first)
             model = _of_workers(self._admit_stream(call, fields, first), "the Open Inference Protocol")
 
             async def judge(message: bytes) -> None:
@@ -88,11 +92,12 @@ class DataPath:
             await self._relay.bidirectional(call, model.pool, path, first, messages, judge)
 
     async def _oip_unary(self, method: str, message: bytes, context: Context) -> bytes:
+        answer = b""
         with self._desk.observed(method, context) as call:
-            admitted = self._admit(call, routing_fields(message), message)
+            admitted = self._admit(call, _oip_fields(message), message)
             model = _of_workers(admitted, "the Open Inference Protocol")
-            return await self._relay.unary(call, model.pool, f"/{OIP_SERVICE}/{method}", message)
-        return b""
+            answer = await self._relay.unary(call, model.pool, f"/{OIP_SERVICE}/{method}", message)
+        return answer  # noqa: RET504  # `observed` may end its block early
 
     def _admit(self, call: Call, fields: RoutingFields, message: bytes) -> Model:
         """The model that an admitted call goes to; its time limit applies."""
@@ -107,6 +112,19 @@ class DataPath:
         if model is None:
             raise ModelNotFoundError(f"there is no model '{decision.model.name}'")
         return model
+
+
+def _oip_fields(message: bytes) -> RoutingFields:
+    """The routing fields; an id that is not fit to be one of ours stays in the message alone.
+
+    The Open Inference Protocol allows any text as an id, which the worker returns.
+    """
+    fields = routing_fields(message)
+    try:
+        request_id_from(fields.request_id)
+    except InvalidInputError:
+        return dataclasses.replace(fields, request_id="")
+    return fields
 
 
 def _of_workers(model: Model, what: str) -> GrpcModel:

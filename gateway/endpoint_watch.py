@@ -16,6 +16,7 @@ import httpx
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 CHECK_INTERVAL_S = 1.0
+RECHECK_INTERVAL_S = 0.1
 CHECK_TIMEOUT_S = 1.0
 SILENCES_ALLOWED = 1
 """Unanswered checks in a row that a merely busy replica may have."""
@@ -42,13 +43,16 @@ async def watch_grpc_health(channel: grpc.aio.Channel, service: str, report: Rep
 async def _follow(stub: Any, service: str, report: Report) -> None:
     """Follow one Watch stream to its end, with checks while it is silent. Raises AioRpcError."""
     silences = Silences(report)
+    patience_s = CHECK_INTERVAL_S
     call = stub.Watch(health_pb2.HealthCheckRequest(service=service))
     reading = asyncio.ensure_future(call.read())
     try:
         while True:
-            done, _ = await asyncio.wait({reading}, timeout=CHECK_INTERVAL_S)
+            done, _ = await asyncio.wait({reading}, timeout=patience_s)
             if not done:
-                silences.note(await _check(stub, service))
+                is_healthy = await _check(stub, service)
+                silences.note(is_healthy)
+                patience_s = CHECK_INTERVAL_S if is_healthy is not None else RECHECK_INTERVAL_S
                 continue
             response = reading.result()
             if response is grpc.aio.EOF:
@@ -64,7 +68,10 @@ async def _follow(stub: Any, service: str, report: Report) -> None:
 async def _poll(stub: Any, service: str, report: Report) -> None:
     """Check a server without Watch, until it no longer answers."""
     silences = Silences(report)
-    while silences.note(await _check(stub, service)):
+    while True:
+        is_there = silences.note(await _check(stub, service))
+        if not is_there:
+            return
         await asyncio.sleep(CHECK_INTERVAL_S)
 
 

@@ -15,7 +15,7 @@ from gateway.attempts import Attempts, RetryBudgets
 from gateway.calls import Call
 from gateway.endpoints import HttpEndpoint
 from gateway.fleet import HttpModel
-from gateway.messages import parsed
+from inference_mesh.messages import parsed
 from gateway.metrics import GatewayMetrics
 from inference_mesh.errors import (
     DeadlineExceededError,

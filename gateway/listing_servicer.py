@@ -13,7 +13,7 @@ import grpc
 from gateway.calls import CallDesk, Context
 from gateway.endpoints import EndpointPool, GrpcEndpoint
 from gateway.fleet import Fleet, HttpModel, Model
-from gateway.messages import parsed
+from inference_mesh.messages import parsed
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.facts import Refuse
 from gateway.refusals import error_of

@@ -13,7 +13,7 @@ from gateway.background import Background
 from gateway.calls import CallDesk
 from gateway.data_path import NATIVE_SERVICE, OIP_SERVICE, DataPath
 from gateway.fleet import Fleet
-from gateway.health_board import HEALTH_SERVICE, HealthBoard
+from inference_mesh.health_board import HEALTH_SERVICE, HealthBoard
 from gateway.http_services import HttpServices
 from gateway.keyring import Keyring
 from gateway.listing_servicer import ListingServicer

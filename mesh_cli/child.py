@@ -157,4 +157,4 @@ def _sentence(line: str) -> str:
 def _rotate(log: Path) -> None:
     with contextlib.suppress(OSError):
         if log.stat().st_size > MAX_LOG_BYTES:
-            os.replace(log, log.with_suffix(".log.1"))
+            log.replace(log.with_suffix(".log.1"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import json
+import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httpx
 import numpy as np
@@ -46,11 +48,11 @@ def judge_similarity(pieces: list[Document]) -> str:
 
 
 def judge_chat(pieces: list[Document]) -> str:
-    """The tiny model must know the capital of France, and say it in more than one piece."""
+    """The tiny model must know the capital of France, however many pieces it comes in."""
     text = "".join(piece["text"] for piece in pieces).strip()
     if "paris" not in text.lower():
         raise WrongAnswerError(f'the capital of France is not in "{text}"')
-    return f'"{text}" in {len(pieces)} pieces'
+    return f'"{text}" ({len(pieces)} messages)'
 
 
 def judge_iris(pieces: list[Document]) -> str:
@@ -102,13 +104,38 @@ QUESTIONS = (
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
-    """Outputs in the JSON form of `POST /api/infer`: one, or the pieces of a stream."""
+class Verdict:
+    """How an answer was judged. seconds: from the question to the whole answer."""
 
-    pieces: list[Document]
+    is_right: bool
+    shown: str
+    seconds: float
 
 
-class RestWay:
+class Way(abc.ABC):
+    """A way of asking."""
+
+    name: ClassVar[str]
+
+    @abc.abstractmethod
+    async def ask(self, question: Question) -> list[Document]:
+        """Outputs in the JSON form of `POST /api/infer`: one, or the pieces of a stream.
+
+        Raises WrongAnswerError if there is no answer.
+        """
+
+    async def judged(self, question: Question) -> Verdict:
+        """The question asked, and its answer judged."""
+        begun = time.perf_counter()
+        try:
+            pieces = await self.ask(question)
+            seconds = time.perf_counter() - begun
+            return Verdict(True, question.judge(pieces), seconds)
+        except WrongAnswerError as error:
+            return Verdict(False, str(error), time.perf_counter() - begun)
+
+
+class RestWay(Way):
     """Asks the REST bridge, as any HTTP client would."""
 
     name = "REST"
@@ -124,16 +151,16 @@ class RestWay:
     ) -> None:
         await self._client.aclose()
 
-    async def ask(self, question: Question) -> Answer:
+    async def ask(self, question: Question) -> list[Document]:
         """The answer. Raises WrongAnswerError."""
         body: Document = {"model": question.model, "payload": question.payload}
         try:
             if question.is_streamed:
-                return Answer(await self._stream({**body, "stream": True}))
+                return await self._stream({**body, "stream": True})
             answer = await self._client.post("/api/infer", json=body)
             if answer.status_code != 200:
                 raise WrongAnswerError(f"HTTP {answer.status_code} {answer.text[:300]}")
-            return Answer([answer.json()["output"]])
+            return [answer.json()["output"]]
         except (httpx.HTTPError, ValueError, KeyError) as error:
             raise WrongAnswerError(f"{type(error).__name__}: {error}") from None
 
@@ -151,7 +178,7 @@ class RestWay:
         return pieces
 
 
-class GrpcWay:
+class GrpcWay(Way):
     """Asks the gateway through the Python client."""
 
     name = "gRPC"
@@ -159,14 +186,14 @@ class GrpcWay:
     def __init__(self, mesh: MeshClient) -> None:
         self._mesh = mesh
 
-    async def ask(self, question: Question) -> Answer:
+    async def ask(self, question: Question) -> list[Document]:
         """The answer. Raises WrongAnswerError."""
         try:
             if question.is_streamed:
                 pieces = self._mesh.stream(question.model, question.payload)
-                return Answer([_plain(output_to_json(piece.output)) async for piece in pieces])
+                return [_plain(output_to_json(piece.output)) async for piece in pieces]
             answer = await self._mesh.infer(question.model, question.payload)
-            return Answer([_plain(output_to_json(answer.output))])
+            return [_plain(output_to_json(answer.output))]
         except MeshError as error:
             raise WrongAnswerError(f"{error.code.name} {error.message}") from None
 

@@ -7,6 +7,7 @@ import dataclasses
 from inference_mesh.client import MeshClient
 from inference_mesh.v1 import payload_pb2
 from mesh_cli.answers import answer_json, answer_text, piece_json
+from mesh_cli.errors import FailedError
 from mesh_cli.payloads import Sampling, continued_payload, json_payload, text_payload
 
 
@@ -35,7 +36,10 @@ async def ask(
 ) -> None:
     """Ask and print the answer. Raises MeshError, UsageError."""
     async with MeshClient(target, api_key=api_key, timeout_s=timeout_s) as mesh:
-        payload = question.payload((await mesh.model(question.model)).task)
+        model = await mesh.model(question.model)
+        if model.task == payload_pb2.TASK_UNSPECIFIED:
+            raise FailedError(f"model '{model.name}' has not been loaded yet; `mesh status` says why")
+        payload = question.payload(model.task)
         if is_stream:
             await _print_stream(mesh, question.model, payload, is_json=is_json)
             return

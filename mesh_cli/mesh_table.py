@@ -14,6 +14,8 @@ from rich.text import Text
 
 from mesh_cli.state import MeshState, ServiceState, Status
 
+PIPE_WIDTH = 240
+
 STYLES = {
     Status.STARTING: "yellow",
     Status.READY: "green",
@@ -22,6 +24,12 @@ STYLES = {
     Status.STOPPING: "yellow",
     Status.STOPPED: "dim",
 }
+
+
+def output_console() -> Console:
+    """Standard output; wide where no terminal sets the width, so that scripts get whole lines."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
 
 def table_of(state: MeshState, now: float) -> Table:

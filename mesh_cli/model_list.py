@@ -38,7 +38,7 @@ def model_json(model: inference_pb2.Model) -> dict[str, object]:
 def models_table(models: Sequence[inference_pb2.Model]) -> Table:
     """The models for a person, one a row."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("NAME", "TASK", "READY", "RUNTIME", "VERSION", "MAX TOKENS", "DIMENSIONS", "ALIASES"):
+    for heading in ("NAME", "TASK", "READY", "RUNTIME", "VERSION", "TOKENS", "WIDTH", "ALIASES"):
         table.add_column(heading)
     for model in models:
         table.add_row(

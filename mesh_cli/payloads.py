@@ -14,7 +14,7 @@ from mesh_cli.errors import UsageError
 _TAKES_TEXT = (payload_pb2.TASK_GENERATE, payload_pb2.TASK_EMBED, payload_pb2.TASK_CLASSIFY)
 _EXAMPLES = {
     payload_pb2.TASK_RERANK: '{"query": "…", "documents": ["…", "…"]}',
-    payload_pb2.TASK_TENSORS: '{"inputs": [{"name": "…", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]}',
+    payload_pb2.TASK_TENSORS: '{"inputs": [{"name": "…", "datatype": "FP32", "shape": [2], "data": [1, 2]}]}',
     payload_pb2.TASK_JSON: "any JSON document that the service takes",
 }
 
@@ -45,8 +45,9 @@ def text_payload(
     Raises UsageError if the task takes no plain text, or none of the options that were given.
     """
     if task not in _TAKES_TEXT:
+        example = _EXAMPLES.get(task, "{}")
         raise UsageError(
-            f"a model of task {task_name(task)} takes no plain text; use --json, e.g. --json '{_EXAMPLES.get(task, '{}')}'"
+            f"a model of task {task_name(task)} takes no plain text; use --json, e.g. --json '{example}'"
         )
     if task != payload_pb2.TASK_GENERATE:
         _refuse_options(task, sampling, system)

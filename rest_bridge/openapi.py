@@ -79,7 +79,7 @@ def document() -> Json:
 def _infer() -> Json:
     answer = _answer('The whole result; events if the body says "stream": true.', "InferAnswer")
     answer["content"]["text/event-stream"] = {
-        "schema": {"type": "string"},
+        "schema": {"description": "Server-sent events, each with a JSON object as its data."},
         "example": 'data: {"output": {"text": "Once"}}\n\ndata: [DONE]\n\n',
     }
     operation = _operation("Run one request on a model", answer, _errors(*ERRORS), _parameter_refs())

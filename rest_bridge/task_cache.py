@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 
+from inference_mesh.errors import UnavailableError
 from inference_mesh.v1 import payload_pb2
 from rest_bridge.upstream import Caller, Upstream
 
@@ -24,13 +25,16 @@ class TaskCache:
         self._entries: OrderedDict[tuple[bytes, str], tuple[float, payload_pb2.Task]] = OrderedDict()
 
     async def task_of(self, model: str, caller: Caller) -> payload_pb2.Task:
-        """The model's task. Raises what the gateway answers, above all ModelNotFoundError."""
+        """The model's task. Raises what the gateway answers, and UnavailableError if nobody knows it."""
         key = (caller.digest, model)
         now = asyncio.get_running_loop().time()
         entry = self._entries.get(key)
         if entry is not None and now < entry[0]:
             return entry[1]
         task = (await self._upstream.model(model, "", caller)).task
+        if task == payload_pb2.TASK_UNSPECIFIED:
+            # The gateway learns the task from a replica that answers, and there is none.
+            raise UnavailableError(f"model '{model[:64]}' has no replica that answers", retry_after_s=1.0)
         self._entries[key] = (now + self._ttl_s, task)
         self._entries.move_to_end(key)
         if len(self._entries) > MOST_ENTRIES:

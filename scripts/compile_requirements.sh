@@ -11,18 +11,20 @@ uv=$(command -v uv || true)
 [ -n "$uv" ] || uv=.venv/bin/uv
 [ -x "$uv" ] || { echo "uv is missing: pip install uv" >&2; exit 2; }
 
-compile() {
-  local output=$1
-  shift
+compile() { # output, source, further arguments of uv
+  local output=$1 source=$2
+  shift 2
   echo "$output" >&2
-  "$uv" pip compile "$@" --output-file "$output" --universal --python-version 3.11 --generate-hashes \
-    --no-header --no-emit-index-url --no-emit-find-links --no-config --quiet
-  local title="# Made by scripts/compile_requirements.sh from ${1}; do not edit."
+  "$uv" pip compile "$source" "$@" --output-file "$output" --universal --python-version 3.11 \
+    --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-config --quiet
+  [ "$source" != - ] || source=pyproject.toml
+  local title="# Made by scripts/compile_requirements.sh from $source; do not edit."
   printf '%s\n%s\n' "$title" "$(grep -vxF "$title" "$output")" >"$output"
 }
 
-# llama-cpp-python has only a source distribution: it stands alone, because pip must not build it
-# with everything else. What it depends on is in dev.txt.
+# llama-cpp-python has only a source distribution: it stands alone, because it is built with flags of
+# our own (scripts/llama_wheel.py). What it depends on is in dev.txt.
 compile requirements/dev.txt pyproject.toml --extra dev --no-emit-package llama-cpp-python "$@"
-compile requirements/llama.txt pyproject.toml --extra worker-llama --no-deps --no-annotate "$@"
+grep -om1 'llama-cpp-python==[0-9.]*' pyproject.toml |
+  compile requirements/llama.txt - --no-deps --no-annotate "$@"
 compile requirements/build.txt requirements/build.in "$@"

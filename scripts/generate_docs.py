@@ -42,7 +42,9 @@ RETRY = {
 def main() -> int:
     """Write the pages, or compare; 0 if all is well."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is not current")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 if a page is not current"
+    )
     check: bool = parser.parse_args().check
     stale = []
     for name, text in pages().items():
@@ -125,7 +127,11 @@ def _default(field: FieldInfo) -> str:
 
 def _allowed(field: FieldInfo) -> str:
     """Type and range of a field, as a reader of a table wants them."""
-    limits = [str(item) for item in field.metadata if any(hasattr(item, bound) for bound in ("ge", "gt", "le", "lt"))]
+    limits = [
+        str(item)
+        for item in field.metadata
+        if any(hasattr(item, bound) for bound in ("ge", "gt", "le", "lt"))
+    ]
     bounds = [limit[limit.index("(") + 1 : -1] for limit in limits]
     annotation = field.annotation
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)

@@ -19,7 +19,9 @@ PATTERNS = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
 def main() -> int:
     """Generate, or compare; 0 if all is well."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a stub is not current")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 if a stub is not current"
+    )
     if not parser.parse_args().check:
         generate(ROOT)
         return 0

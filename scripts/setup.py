@@ -2,206 +2,176 @@
 
 `make setup` runs it with the system's Python; it uses the standard library only. What is slow
 to make (the wheel, the converted model) is kept in `$MESH_CACHE_DIR` or
-`~/.cache/inference-mesh`. A second run finds everything in place and does nothing.
+`~/.cache/inference-mesh`. Only steps whose input changed run again: with nothing to do it
+takes a fraction of a second.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import json
 import os
-import platform
 import shutil
-import subprocess
+import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from scripts.llama_wheel import build_wheel, cached_wheel, wheel_key
+from scripts.progress import Progress, SetupError
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 REQUIREMENTS = ROOT / "requirements"
-CACHE = Path(os.environ.get("MESH_CACHE_DIR") or Path.home() / ".cache" / "inference-mesh")
-STAMP = VENV / "setup-stamp"
+CACHE = Path(os.environ.get("MESH_CACHE_DIR") or Path.home() / ".cache" / "inference-mesh").resolve()
+MINILM = CACHE / "models" / "minilm" / "model.onnx"
+STAMPS = VENV / "setup.json"
 
-HEARTBEAT_S = 10.0
-NO_COMMON = "set(LLAMA_BUILD_COMMON OFF)\n"
-"""llama-cpp-python forces the common library on; a project include with a normal variable beats it."""
-BUILD_FLAGS = ("-DLLAVA_BUILD=OFF",)
-
-STARTED = time.monotonic()
+LEAST_PYTHON = (3, 11)
+LOOK_S = 1.0
+COMPILERS = ("gcc", "g++")
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 
 
-class SetupError(Exception):
-    """A step failed; the message says what to do."""
+class Wheel(threading.Thread):
+    """The wheel of llama.cpp, made beside all other steps if the cache has none."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(name="llama wheel", daemon=True)
+        self.folder = CACHE / "wheels" / wheel_key(REQUIREMENTS)
+        self.error: Exception | None = None
+        self._progress = progress
+
+    def run(self) -> None:
+        """Build it; what went wrong is in `error`, and ends the other steps too."""
+        try:
+            if cached_wheel(self.folder) is None:
+                build_wheel(REQUIREMENTS, self.folder, self._progress)
+                self._progress.say(f"llama.cpp: built, kept in {self.folder}")
+        except (SetupError, OSError) as error:
+            self.error = error
+            self._progress.end_all()
 
 
 def main() -> int:
-    """Set everything up; 0, or 1 with a sentence on standard error."""
-    if sys.version_info < (3, 11):
-        print(f"setup: Python 3.11 or newer is needed, this is {platform.python_version()}", file=sys.stderr)
+    """Set everything up; 0, or 1 with what failed on standard error."""
+    wanted = wanted_stamps()
+    if is_current(wanted):
+        return 0
+    missing = missing_tools()
+    if missing:
+        print(f"setup: {missing}", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
+    progress = Progress(ROOT)
+    threading.Thread(target=_heartbeat, args=(progress,), daemon=True).start()
     try:
-        if _is_current():
-            return 0
-        _run_quietly(["bash", str(ROOT / "scripts" / "apt_packages.sh")], "compilers")
-        _make_environment()
-        wheel: list[Path] = []
-        _in_parallel(lambda: wheel.append(_llama_wheel()), _install_packages, _embedded_models)
-        _install_wheel(wheel[0])
-        STAMP.write_text(_key())
-        _say("everything is in place")
-    except SetupError as error:
+        _set_up(progress, wanted)
+    except (SetupError, OSError) as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    progress.say("everything is in place")
     return 0
 
 
-def _key() -> str:
-    """Changes when anything that setup installs changes."""
-    digest = hashlib.sha256(platform.python_version().encode())
-    for path in (*sorted(REQUIREMENTS.glob("*.txt")), ROOT / "pyproject.toml", Path(__file__)):
-        digest.update(path.read_bytes())
-    digest.update(str(ROOT).encode())
-    return digest.hexdigest()
-
-
-def _is_current() -> bool:
-    has_models = (CACHE / "models" / "minilm" / "model.onnx").exists()
-    return STAMP.exists() and STAMP.read_text() == _key() and has_models
-
-
-def _make_environment() -> None:
-    if not PYTHON.exists():
-        _say("making .venv")
-        _run_quietly([sys.executable, "-m", "venv", str(VENV)], "python -m venv")
-
-
-def _install_packages() -> None:
-    """Every package but llama-cpp-python, pinned by hash, and this project itself."""
-    _say("installing packages")
-    _pip("install", "--require-hashes", "-r", str(REQUIREMENTS / "dev.txt"))
-    _pip("install", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
-    _say("packages installed")
-
-
-def _embedded_models() -> None:
-    """Convert MiniLM; the other embedded models are committed."""
-    _say("making the embedded model minilm (fetches 80 MB once)")
-    _run_quietly([str(PYTHON), "-m", "models.minilm"], "python -m models.minilm")
-    _say("minilm is ready")
-
-
-def _llama_wheel() -> Path:
-    """The wheel of llama-cpp-python for this CPU, built unless the cache has it."""
-    folder = CACHE / "wheels" / _wheel_key()
-    found = sorted(folder.glob("llama_cpp_python-*.whl"))
-    if found:
-        return found[0]
-    _say("building llama.cpp for this CPU (about 3 to 6 CPU-minutes, once)")
-    building = CACHE / "wheels" / f"building-{os.getpid()}"
-    building.mkdir(parents=True, exist_ok=True)
-    try:
-        _build_wheel(building)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        (building / "wheel").rename(folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    _say("llama.cpp is built")
-    return sorted(folder.glob("*.whl"))[0]
-
-
-def _build_wheel(building: Path) -> None:
-    """Build in an environment of its own, so that it runs beside the other installation."""
-    environment = building / "venv"
-    include = building / "no_common.cmake"
-    include.write_text(NO_COMMON)
-    _run_quietly([sys.executable, "-m", "venv", str(environment)], "python -m venv")
-    python = str(environment / "bin" / "python")
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "-q"]
-    _run_quietly([*pip, "install", "--require-hashes", "-r", str(REQUIREMENTS / "build.txt")], "build tools")
-    flags = (*BUILD_FLAGS, f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={include}")
-    variables = {
-        "CMAKE_ARGS": " ".join(flags),
-        "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1),
-        "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
+def wanted_stamps() -> dict[str, str]:
+    """For each step the hash of what it is made from."""
+    return {
+        "packages": _hash(REQUIREMENTS / "dev.txt"),
+        "project": _hash(ROOT / "pyproject.toml") + str(ROOT),
+        "llama": wheel_key(REQUIREMENTS),
+        "minilm": _hash(*sorted((ROOT / "models" / "minilm").glob("*.*"))),
     }
-    command = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--require-hashes"]
-    command += ["-r", str(REQUIREMENTS / "llama.txt"), "-w", str(building / "wheel")]
-    _run_quietly(command, "llama.cpp", variables)
 
 
-def _wheel_key() -> str:
-    """Version, flags and CPU: a wheel built for this CPU may not run on another."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    cpu = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
-    parts = [
-        (REQUIREMENTS / "llama.txt").read_text(),
-        *BUILD_FLAGS,
-        NO_COMMON,
-        platform.machine(),
-        platform.libc_ver()[1],
-        *cpu,
-    ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:20]
+def is_current(wanted: dict[str, str]) -> bool:
+    """True if there is nothing to do."""
+    return PYTHON.exists() and MINILM.is_file() and _stamps() == wanted
 
 
-def _install_wheel(wheel: Path) -> None:
-    _say("installing llama.cpp")
-    _pip("install", "--no-deps", "--force-reinstall", str(wheel))
-    # The wheel carries a second copy of its libraries that nothing loads.
-    for junk in VENV.glob("lib/python*/site-packages/lib"):
-        shutil.rmtree(junk, ignore_errors=True)
+def missing_tools() -> str:
+    """A sentence on what this machine lacks; empty if nothing."""
+    if sys.version_info < LEAST_PYTHON:
+        have = ".".join(str(part) for part in sys.version_info[:2])
+        return f"Python 3.11 or newer is needed, this is {have}; name one: make PYTHON=python3.11 setup"
+    missing = []
+    if not PYTHON.exists() and importlib.util.find_spec("ensurepip") is None:
+        missing.append("Python's ensurepip, to make .venv (Debian keeps it in python3-venv)")
+    if cached_wheel(CACHE / "wheels" / wheel_key(REQUIREMENTS)) is None:
+        missing += [f"{tool}, to compile llama.cpp" for tool in COMPILERS if shutil.which(tool) is None]
+    return f"this machine lacks {'; '.join(missing)}; run scripts/apt_packages.sh" if missing else ""
 
 
-def _pip(*arguments: str) -> None:
-    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
-    _run_quietly(command, f"pip {arguments[0]}")
-
-
-def _in_parallel(beside: Callable[[], None], *steps: Callable[[], None]) -> None:
-    """Run one step beside the others, which run in order. Raises the first SetupError."""
-    errors: list[SetupError] = []
-
-    def guarded() -> None:
-        try:
-            beside()
-        except SetupError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=guarded)
-    thread.start()
+def _set_up(progress: Progress, wanted: dict[str, str]) -> None:
+    wheel = Wheel(progress)
+    wheel.start()
     try:
-        for step in steps:
-            step()
+        _install(progress, wanted)
+        wheel.join()
+        if wheel.error:
+            raise wheel.error
+        _install_llama(progress, wheel, wanted)
+    except SetupError as error:
+        raise wheel.error or error from None
     finally:
-        while thread.is_alive():
-            thread.join(HEARTBEAT_S)
-            if thread.is_alive():
-                _say("still building llama.cpp")
-    if errors:
-        raise errors[0]
+        progress.end_all()
+        wheel.join()
 
 
-def _run_quietly(command: Sequence[str], name: str, variables: dict[str, str] | None = None) -> None:
-    """Run a command; its output is shown only if it fails."""
-    environment = {**os.environ, **(variables or {})}
-    environment.pop("PYTHONPATH", None)
+def _install(progress: Progress, wanted: dict[str, str]) -> None:
+    """All but llama.cpp."""
+    if not PYTHON.exists():
+        progress.run("environment .venv", [sys.executable, "-m", "venv", str(VENV)])
+    done = _stamps()
+    if done.get("packages") != wanted["packages"]:
+        _pip(progress, "packages", "--require-hashes", "--requirement", str(REQUIREMENTS / "dev.txt"))
+    _stamp("packages", wanted)
+    if done.get("project") != wanted["project"]:
+        _pip(progress, "this project", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+    _stamp("project", wanted)
+    if done.get("minilm") != wanted["minilm"] or not MINILM.is_file():
+        progress.run("model minilm: fetching and converting", [str(PYTHON), "-m", "models.minilm"])
+    _stamp("minilm", wanted)
+
+
+def _install_llama(progress: Progress, wheel: Wheel, wanted: dict[str, str]) -> None:
+    if _stamps().get("llama") != wanted["llama"]:
+        _pip(progress, "llama.cpp", "--no-deps", "--force-reinstall", str(cached_wheel(wheel.folder)))
+    _stamp("llama", wanted)
+
+
+def _pip(progress: Progress, name: str, *arguments: str) -> None:
+    command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", *arguments]
+    progress.run(f"installing {name}", command)
+
+
+def _heartbeat(progress: Progress) -> None:
+    pause = threading.Event()
+    while not pause.wait(LOOK_S):
+        progress.beat()
+
+
+def _stamps() -> dict[str, str]:
     try:
-        result = subprocess.run(
-            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-    except OSError as error:
-        raise SetupError(f"{name}: {error}") from None
-    if result.returncode != 0:
-        output = (result.stdout + result.stderr)[-6000:]
-        raise SetupError(f"{name} failed with exit code {result.returncode}:\n{output}")
+        stamps: dict[str, str] = json.loads(STAMPS.read_text())
+    except (OSError, ValueError):
+        return {}
+    return stamps
 
 
-def _say(text: str) -> None:
-    print(f"[{time.monotonic() - STARTED:6.1f} s] {text}", flush=True)
+def _stamp(step: str, wanted: dict[str, str]) -> None:
+    STAMPS.write_text(json.dumps({**_stamps(), step: wanted[step]}))
+
+
+def _hash(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from inference_mesh import metadata
 from inference_mesh.deadlines import deadline_of
-from inference_mesh.errors import InvalidInputError
+from inference_mesh.messages import parsed, serialized
 from inference_mesh.metadata import Metadata
 from inference_mesh.v1 import inference_pb2
 from workers.calls import CallFacts, Calls, facts_of, whole
@@ -20,7 +20,6 @@ from workers.engine import Chunk
 SERVICE = "inference_mesh.v1.InferenceService"
 
 Context = grpc.aio.ServicerContext[Any, Any]
-M = TypeVar("M", bound=Message)
 
 
 class InferenceServicer:
@@ -87,19 +86,6 @@ class InferenceServicer:
                 "GetModel": grpc.unary_unary_rpc_method_handler(self.get_model, None, serialized),
             },
         )
-
-
-def parsed(kind: type[M], data: bytes) -> M:
-    """The message of the bytes. Raises InvalidInputError if they are not one."""
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        raise InvalidInputError("malformed request: not a message of this method") from None
-
-
-def serialized(message: Message) -> bytes:
-    """The message's bytes."""
-    return message.SerializeToString()
 
 
 def sent_with(context: Context) -> Metadata:

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from inference_mesh import metadata
 from inference_mesh.deadlines import deadline_of
 from inference_mesh.errors import InvalidInputError, MeshError
+from inference_mesh.messages import parsed, serialized
 from inference_mesh.oip import open_inference_pb2 as oip
 from workers import open_inference_codec as codec
 from workers.calls import CallFacts, Calls, facts_of, whole
@@ -19,10 +20,8 @@ from workers.inference_servicer import (
     Context,
     add_usage,
     answering,
-    parsed,
     send_prompt_tokens,
     sent_with,
-    serialized,
 )
 
 SERVICE = "inference.GRPCInferenceService"

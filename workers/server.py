@@ -9,14 +9,12 @@ from __future__ import annotations
 import time
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import SERVICE_NAME as HEALTH
-from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection  # type: ignore[attr-defined]
 
 from inference_mesh import telemetry
 from inference_mesh.channels import server_options
 from inference_mesh.errors import ModelNotReadyError
+from inference_mesh.health_board import HEALTH_SERVICE, HealthBoard
 from inference_mesh.http_server import HttpServer, Readiness
 from inference_mesh.lifecycle import write_port_file
 from inference_mesh.status_interceptor import StatusInterceptor
@@ -31,8 +29,6 @@ from workers.settings import WorkerSettings
 
 log = telemetry.get_logger(__name__)
 
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class WorkerService:
@@ -42,7 +38,7 @@ class WorkerService:
         self._settings = settings
         self._engine = engine
         self._calls = Calls(engine, metrics)
-        self._health = health.HealthServicer()
+        self._health = HealthBoard(self._services_ready)
         self._is_draining = False
         self._grpc = grpc.aio.server(
             interceptors=[StatusInterceptor()], options=server_options(settings.max_message_bytes)
@@ -59,7 +55,7 @@ class WorkerService:
     async def start(self) -> None:
         """Listen, load the model, warm it up, and then report SERVING."""
         self._add_services()
-        await self._set_health(NOT_SERVING)
+        self._health.renew()
         self.grpc_port = self._grpc.add_insecure_port(f"{self._settings.host}:{self._settings.grpc_port}")
         await self._http.start()
         await self._grpc.start()
@@ -73,16 +69,17 @@ class WorkerService:
             self._calls.refuse(error)
             return
         self._calls.open()
-        await self._set_health(SERVING)
+        self._health.serve()
         log.info("serving", model=self._settings.name, load_s=round(time.monotonic() - started, 3))
 
     async def drain(self) -> None:
         """Report NOT_SERVING at once and for good."""
         self._is_draining = True
-        await self._health.enter_graceful_shutdown()
+        self._health.withdraw()
 
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, let running ones finish within the grace, close the engine."""
+        self._health.close()
         ends_at = time.monotonic() + grace_s
         await self._grpc.stop(grace_s)
         await self._http.stop(max(0.0, ends_at - time.monotonic()))
@@ -96,13 +93,19 @@ class WorkerService:
         failure = self._calls.failure
         return Readiness(True, detail) if failure is None else Readiness(False, {**detail, "reason": failure.message})
 
-    async def _set_health(self, status: int) -> None:
-        for service in ("", self._settings.name, inference_servicer.SERVICE, open_inference_servicer.SERVICE):
-            await self._health.set(service, status)
+    def _services_ready(self) -> dict[str, bool]:
+        is_ready = self._calls.failure is None
+        names = (self._settings.name, inference_servicer.SERVICE, open_inference_servicer.SERVICE)
+        return dict.fromkeys(names, is_ready)
 
     def _add_services(self) -> None:
-        handlers = (InferenceServicer(self._calls).handlers(), OpenInferenceServicer(self._calls).handlers())
-        self._grpc.add_generic_rpc_handlers(handlers)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        names = (inference_servicer.SERVICE, open_inference_servicer.SERVICE, HEALTH, reflection.SERVICE_NAME)
+        self._grpc.add_generic_rpc_handlers(
+            (
+                InferenceServicer(self._calls).handlers(),
+                OpenInferenceServicer(self._calls).handlers(),
+                grpc.method_handlers_generic_handler(HEALTH_SERVICE, self._health.handlers()),
+            )
+        )
+        native, oip = inference_servicer.SERVICE, open_inference_servicer.SERVICE
+        names = (native, oip, HEALTH_SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._grpc)

@@ -1,1 +1,4 @@
-"""The commands, one module each. A module imports heavy things inside the command, so that the others start fast."""
+"""The commands, one module each.
+
+A module imports heavy things inside its command, so that the other commands start fast.
+"""

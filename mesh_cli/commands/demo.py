@@ -13,7 +13,7 @@ def demo(
         typer.Option(envvar="MESH_DEMO_STARTED_AT", help="When the caller began, in seconds since 1970."),
     ] = None,
 ) -> None:
-    """Start a mesh of the embedded models, ask each by REST and by gRPC, and stop it. Exit code 1 if one is wrong."""
+    """Start the embedded models, ask each by REST and gRPC, and stop. Exit code 1 if an answer is wrong."""
     from mesh_cli.demo import run_demo  # grpc and numpy: only when called
 
     run_demo(started_at)

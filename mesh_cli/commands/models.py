@@ -26,6 +26,7 @@ from mesh_cli.mesh_file import (
     resolve,
     runtime_of,
 )
+from mesh_cli.mesh_table import output_console
 from mesh_cli.state import StateFolder, write_atomically
 
 Name = Annotated[str | None, typer.Option(help="Name of the model; default: from the file's name.")]
@@ -56,9 +57,7 @@ def list_models(
     if as_json:
         print(json.dumps([model_json(model) for model in found], indent=2))
         return
-    from rich.console import Console
-
-    Console().print(models_table(found))
+    output_console().print(models_table(found))
 
 
 def add(
@@ -81,9 +80,8 @@ def add(
         write_atomically(config, text)
     except OSError as error:
         raise UsageError(f"cannot write '{config}': {error.strerror}") from None
-    print(
-        f"{model.name} was added to {config}; `mesh models verify {model.name} --config {config}` tries it out"
-    )
+    print(f"{model.name} was added to {config}")
+    print(f"`mesh models verify {model.name} --config {config}` tries it out")
 
 
 def verify(

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mesh_cli.commands.options import DEFAULT_STATE_DIR, Config, StateDir
 from mesh_cli.errors import FailedError, UsageError
-from mesh_cli.mesh_table import LinesView, LiveView, addresses, line_of
+from mesh_cli.mesh_table import LinesView, LiveView, addresses, line_of, output_console
 from mesh_cli.run_mesh import UpOptions, run_mesh, start_detached
 from mesh_cli.state import MeshState, Status
 
@@ -36,7 +36,7 @@ def up(
     if keys is not None and not keys.is_file():
         raise UsageError(f"--keys: there is no file '{keys}'; make it with `mesh keys create --file {keys}`")
     options = UpOptions(config, state_dir, grpc_port, http_port, grace, keys)
-    console = Console()
+    console = output_console()
     if detach:
         _report(console, start_detached(options))
         return

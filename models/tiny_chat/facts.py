@@ -50,7 +50,7 @@ OPPOSITES = tuple(
     )
 )
 
-# animal: sound, legs, young, home, emoji
+# Of each animal: sound, legs, young, home and emoji.
 ANIMALS = {
     row.split(":")[0]: tuple(row.split(":")[1:])
     for row in _entries(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# term as it stands after "a"/"the": answer
+# Each term, as it stands after "a" or "the", and what it is.
 MESH_TERMS = {
     "gateway": "The gateway is the one door of the mesh. It checks who may call, how much, and where to.",
     "worker": "A worker is a process that runs one model and answers over gRPC.",
@@ -32,7 +32,7 @@ MESH_TERMS = {
     "mesh": "The mesh runs many local models behind one API.",
 }
 
-# answer: questions
+# Each answer, and the questions that ask for it.
 MESH_QUESTIONS = {
     "The workers use two engines: llama.cpp and ONNX Runtime.": (
         "Which engines does the mesh use?|What engines are there?|Which engines do the workers use?|"

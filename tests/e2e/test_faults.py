@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from inference_mesh.client import MeshClient
-from inference_mesh.errors import MeshError, UnavailableError
+from inference_mesh.errors import MeshError, StreamBrokenError
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from tests.support.processes import (
     IRIS,
@@ -28,9 +28,11 @@ from tests.support.processes import (
 
 pytestmark = pytest.mark.faults
 
-END_OF_TURN = "2"
-LONG = {"prompt": "Once upon a time", "temperature": 0, "max_tokens": 1500, "logit_bias": {END_OF_TURN: -100}}
-SHORT = {"prompt": "Once upon a time", "temperature": 0, "max_tokens": 60, "logit_bias": {END_OF_TURN: -100}}
+NEVER_ENDING = {"0": -100, "1": -100, "2": -100}
+"""Keeps tiny-chat from its control tokens, so that an answer is as long as it is asked to be."""
+
+LONG = {"prompt": "Once upon a time", "temperature": 0, "max_tokens": 1500, "logit_bias": NEVER_ENDING}
+SHORT = {"prompt": "Once upon a time", "temperature": 0, "max_tokens": 60, "logit_bias": NEVER_ENDING}
 SETOSA = {"inputs": [{"name": "features", "datatype": "FP32", "shape": [1, 4], "data": [5.1, 3.5, 1.4, 0.2]}]}
 
 
@@ -70,32 +72,31 @@ async def test_kill_9_of_a_replica_under_load_fails_no_unary_call_and_ends_strea
     gateway = _gateway(group, tmp_path, {"tiny-chat": workers})
     async with MeshClient(gateway.grpc_target) as client:
         streams = [await _first_piece(client, LONG) for _ in range(6)]
+        reading = [asyncio.ensure_future(_drain(stream)) for stream, _ in streams]
         unary = [asyncio.ensure_future(client.infer("tiny-chat", SHORT)) for _ in range(50)]
-        await asyncio.sleep(0)
         await asyncio.wait(unary, return_when=asyncio.FIRST_COMPLETED)
         workers[0].signal(signal.SIGKILL)
         killed_at = time.monotonic()
         answers = await asyncio.gather(*unary, return_exceptions=True)
-        assert [answer for answer in answers if isinstance(answer, BaseException)] == []
-        broken = await asyncio.gather(*(_drain(stream, killed_at) for stream, _ in streams))
-    errors = [error for error, _ in broken if error is not None]
-    assert errors, "no stream ran on the killed replica"
-    assert {type(error).__mro__[-5:] and isinstance(error, UnavailableError) for error in errors} == {True}
-    assert max(after for error, after in broken if error is not None) < 2.0
-    assert metric_sum(http_text_of(f"{gateway.url}/metrics"), "mesh_gateway_retries_total") >= 0
+        ends = await asyncio.gather(*reading)
+    assert [answer for answer in answers if isinstance(answer, BaseException)] == []
+    broken = [(error, ended_at - killed_at) for error, ended_at in ends if error is not None]
+    assert broken, "no stream ran on the killed replica"
+    assert all(isinstance(error, StreamBrokenError) for error, _ in broken), broken
+    assert max(after_s for _, after_s in broken) < 1.0
 
 
-async def _drain(stream: Any, killed_at: float) -> tuple[MeshError | None, float]:
-    """How a stream ended, and how long after the kill. A whole one must have its usage."""
+async def _drain(stream: Any) -> tuple[MeshError | None, float]:
+    """How a stream ended, and when. A whole one must have its usage."""
     last: inference_pb2.InferStreamResponse | None = None
     try:
         async for piece in stream:
             last = piece
     except MeshError as error:
-        return error, time.monotonic() - killed_at
+        return error, time.monotonic()
     assert last is not None
     assert last.HasField("usage")
-    return None, time.monotonic() - killed_at
+    return None, time.monotonic()
 
 
 @pytest.mark.parametrize("whom", ["worker", "gateway"])

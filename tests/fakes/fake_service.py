@@ -58,7 +58,7 @@ def main() -> None:
 def _write_port_file(path: Path, ports: dict[str, int | None]) -> None:
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps({**ports, "pid": os.getpid()}))
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _trace(path: Path | None, line: str) -> None:

@@ -28,7 +28,12 @@ from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
 SERVING, NOT_SERVING = 1, 2
 
 
-class FakeWorker(inference_pb2_grpc.InferenceServiceServicer, oip_grpc.GRPCInferenceServiceServicer):
+Native: Any = inference_pb2_grpc.InferenceServiceServicer
+OpenInference: Any = oip_grpc.GRPCInferenceServiceServicer
+# As Any: their stubs demand every method, and a fake leaves some UNIMPLEMENTED.
+
+
+class FakeWorker(Native, OpenInference):  # type: ignore[misc]
     """One server for one model; a `lifecycle.Service`."""
 
     def __init__(self, name: str, *, label: str = "", port: int = 0, port_file: str | None = None) -> None:
@@ -90,7 +95,12 @@ class FakeWorker(inference_pb2_grpc.InferenceServiceServicer, oip_grpc.GRPCInfer
     async def GetModel(self, request: inference_pb2.GetModelRequest, context: Any) -> Any:
         """Itself, as a model that embeds."""
         model = inference_pb2.Model(
-            name=self.name, version="7", task=payload_pb2.TASK_EMBED, runtime="fake", dimensions=384, ready=True
+            name=self.name,
+            version="7",
+            task=payload_pb2.TASK_EMBED,
+            runtime="fake",
+            dimensions=384,
+            ready=True,
         )
         return inference_pb2.GetModelResponse(model=model)
 
@@ -103,7 +113,11 @@ class FakeWorker(inference_pb2_grpc.InferenceServiceServicer, oip_grpc.GRPCInfer
         """One answer for each request."""
         async for request in request_iterator:
             self.calls += 1
-            answer = oip.ModelInferResponse(model_name=request.model_name, id=request.id)
+            if request.id == f"refused by {self.label}":
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "as you wish")
+            answer = oip.ModelInferResponse(
+                model_name=request.model_name, model_version=self.label, id=request.id
+            )
             yield oip.ModelStreamInferResponse(infer_response=answer)
 
     async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Any) -> Any:

@@ -275,7 +275,7 @@ async def test_only_credentials_request_id_and_trace_pass_to_the_gateway(bridge:
 
 
 async def test_a_credential_that_metadata_cannot_carry_is_unauthenticated(bridge: RunningBridge) -> None:
-    headers = {"authorization": "Bearer mésh".encode("latin-1")}
+    headers = [(b"authorization", "Bearer mésh".encode("latin-1"))]
     answer = await bridge.http.post("/api/infer", json=CHAT, headers=headers)
     assert answer.status_code == 401
 

@@ -53,13 +53,19 @@ def ready(mesh: RunningGateway) -> int:
     return int(mesh.gateway.readiness().detail["model chat"].partition(" ")[0])
 
 
-async def test_no_call_fails_when_one_of_two_workers_is_killed(tmp_path: Path, processes: ProcessGroup) -> None:
+def in_flight(mesh: RunningGateway) -> float:
+    return mesh.metric("mesh_gateway_in_flight", model="chat")
+
+
+async def test_no_call_fails_when_one_of_two_workers_is_killed(
+    tmp_path: Path, processes: ProcessGroup
+) -> None:
     first, second = start_worker(processes, "first"), start_worker(processes, "second")
     models = [entry("chat", first.grpc_target, second.grpc_target)]
     async with running_gateway(tmp_path, models) as mesh:
         calls = [mesh.stub.Infer(prompt("chat", "delay=1"), timeout=20) for _ in range(50)]
         running = asyncio.gather(*calls)
-        await asyncio.sleep(0.5)
+        await until(lambda: in_flight(mesh) == 50, 5)
         first.signal(signal.SIGKILL)
         answers = [facts(answer)["worker"] for answer in await running]
         retries = mesh.metric("mesh_gateway_retries_total", model="chat")
@@ -132,7 +138,7 @@ async def test_a_stream_that_has_not_begun_moves_to_another_worker(
     async with running_gateway(tmp_path, models) as mesh:
         calls = [mesh.stub.InferStream(stream_prompt("chat", "delay=1"), timeout=20) for _ in range(10)]
         reading = asyncio.gather(*(call.read() for call in calls))
-        await asyncio.sleep(0.5)
+        await until(lambda: in_flight(mesh) == 10, 5)
         first.signal(signal.SIGKILL)
         workers = {facts(answer)["worker"] for answer in await reading}
     assert workers == {"second"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,10 @@ async def test_missing_and_wrong_keys_read_the_same(tmp_path: Path) -> None:
     past = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
     keys = write_keys(tmp_path / "keys.yaml", key, expired.model_copy(update={"expires": past}))
     seen = set()
-    async with running_worker("one") as one, running_gateway(tmp_path, [entry("one", one)], keys=keys) as mesh:
+    async with (
+        running_worker("one") as one,
+        running_gateway(tmp_path, [entry("one", one)], keys=keys) as mesh,
+    ):
         for credential in (None, "", "junk", other, wrong_secret, expired_plain, "x" * 3000):
             metadata = (("x-api-key", credential),) if credential is not None else ()
             status = await status_of(mesh.stub.Infer(prompt("one"), metadata=metadata))
@@ -59,7 +63,10 @@ async def test_a_key_is_taken_in_each_of_its_forms(tmp_path: Path, form: str) ->
         "x-api-key": (("x-api-key", plain),),
     }[form]
     keys = write_keys(tmp_path / "keys.yaml", key)
-    async with running_worker("one") as one, running_gateway(tmp_path, [entry("one", one)], keys=keys) as mesh:
+    async with (
+        running_worker("one") as one,
+        running_gateway(tmp_path, [entry("one", one)], keys=keys) as mesh,
+    ):
         seen = facts(await mesh.stub.Infer(prompt("one"), metadata=metadata))["metadata"]
         await mesh.stub.ListModels(inference_pb2.ListModelsRequest(), metadata=metadata)
     assert "blue" not in seen["x-mesh-tenant"]
@@ -87,7 +94,8 @@ async def test_health_reflection_and_liveness_need_no_key(tmp_path: Path) -> Non
             ]
             listed = await health.List(health_pb2.HealthListRequest())  # type: ignore[attr-defined]
             live = await oip_grpc.GRPCInferenceServiceStub(mesh.channel).ServerLive(oip.ServerLiveRequest())
-            stub: Any = reflection_pb2_grpc.ServerReflectionStub(mesh.channel)
+            channel: Any = mesh.channel
+            stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
             asked = reflection_pb2.ServerReflectionRequest(list_services="")
             reflected = [answer async for answer in stub.ServerReflectionInfo(iter([asked]))]
     assert statuses == [1, 1, 2]
@@ -115,7 +123,10 @@ async def test_a_key_over_its_rate_is_told_when_to_come_back(tmp_path: Path) -> 
     free_plain, free = new_key()
     keys = write_keys(tmp_path / "keys.yaml", limited, free)
     metadata = (("x-api-key", plain),)
-    async with running_worker("one") as one, running_gateway(tmp_path, [entry("one", one)], keys=keys) as mesh:
+    async with (
+        running_worker("one") as one,
+        running_gateway(tmp_path, [entry("one", one)], keys=keys) as mesh,
+    ):
         for _ in range(3):
             await mesh.stub.Infer(prompt("one"), metadata=metadata)
         status = await status_of(mesh.stub.Infer(prompt("one"), metadata=metadata))
@@ -129,7 +140,10 @@ async def test_a_key_over_its_rate_is_told_when_to_come_back(tmp_path: Path) -> 
 async def test_a_key_without_the_scope_may_not_infer(tmp_path: Path) -> None:
     plain, key = new_key(scopes=("admin",))
     keys = write_keys(tmp_path / "keys.yaml", key)
-    async with running_worker("one") as one, running_gateway(tmp_path, [entry("one", one)], keys=keys) as mesh:
+    async with (
+        running_worker("one") as one,
+        running_gateway(tmp_path, [entry("one", one)], keys=keys) as mesh,
+    ):
         status = await status_of(mesh.stub.Infer(prompt("one"), metadata=(("x-api-key", plain),)))
     assert isinstance(error_from_rpc(status), ForbiddenError)
 
@@ -138,11 +152,32 @@ async def test_a_new_key_works_within_two_seconds_and_a_removed_one_no_more(tmp_
     plain, key = new_key()
     next_plain, next_key = new_key()
     keys = write_keys(tmp_path / "keys.yaml", key)
-    async with running_worker("one") as one, running_gateway(tmp_path, [entry("one", one)], keys=keys) as mesh:
+    async with (
+        running_worker("one") as one,
+        running_gateway(tmp_path, [entry("one", one)], keys=keys) as mesh,
+    ):
         await mesh.stub.Infer(prompt("one"), metadata=(("x-api-key", plain),))
         write_keys(keys, next_key)
         async with asyncio.timeout(2):
-            while (await mesh.stub.Infer(prompt("one"), metadata=(("x-api-key", next_plain),)).code()).name != "OK":
+            while (
+                await mesh.stub.Infer(prompt("one"), metadata=(("x-api-key", next_plain),)).code()
+            ).name != "OK":
                 await asyncio.sleep(0.05)
         status = await status_of(mesh.stub.Infer(prompt("one"), metadata=(("x-api-key", plain),)))
     assert status.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_stream_of_requests_is_paced_to_its_keys_rate(tmp_path: Path) -> None:
+    plain, key = new_key()
+    keys = write_keys(tmp_path / "keys.yaml", key.model_copy(update={"requests_per_second": 10, "burst": 2}))
+    async with (
+        running_worker("one") as one,
+        running_gateway(tmp_path, [entry("one", one)], keys=keys) as mesh,
+    ):
+        stub: Any = oip_grpc.GRPCInferenceServiceStub(mesh.channel)
+        requests = [oip.ModelInferRequest(model_name="one", id=str(number)) for number in range(8)]
+        started = time.monotonic()
+        call = stub.ModelStreamInfer(iter(requests), metadata=(("x-api-key", plain),))
+        answers = [answer.infer_response.id async for answer in call]
+    assert len(answers) == 8
+    assert time.monotonic() - started > 0.5

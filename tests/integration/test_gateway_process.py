@@ -57,7 +57,9 @@ async def test_sigterm_finishes_running_calls_and_refuses_new_ones(
     assert "delay=1" not in log
 
 
-async def test_the_pages_of_operations_tell_models_and_metrics(tmp_path: Path, processes: ProcessGroup) -> None:
+async def test_the_pages_of_operations_tell_models_and_metrics(
+    tmp_path: Path, processes: ProcessGroup
+) -> None:
     async with running_worker("one") as one:
         write_models(tmp_path / "models.yaml", [entry("one", one)])
         gateway = processes.gateway(tmp_path / "models.yaml")

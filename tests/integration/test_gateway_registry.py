@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -35,7 +36,9 @@ class Load:
     async def run(self) -> None:
         while True:
             try:
-                self.workers.append(facts(await self._mesh.stub.Infer(prompt(self._model), timeout=5))["worker"])
+                self.workers.append(
+                    facts(await self._mesh.stub.Infer(prompt(self._model), timeout=5))["worker"]
+                )
             except grpc.aio.AioRpcError as error:
                 self.failures.append(f"{error.code().name} {error.details()}")
             await asyncio.sleep(0.005)
@@ -45,6 +48,10 @@ async def metric_is(mesh: RunningGateway, wanted: float) -> None:
     async with asyncio.timeout(3):
         while mesh.metric(GOOD) != wanted:
             await asyncio.sleep(0.02)
+
+
+async def slow_answer(mesh: RunningGateway) -> Any:
+    return await mesh.stub.Infer(prompt("one", "delay=3"))
 
 
 BROKEN = {
@@ -81,8 +88,10 @@ async def test_a_move_to_other_replicas_is_live_in_two_seconds_and_loses_no_call
         async with running_gateway(tmp_path, [entry("one", old)]) as mesh:
             load = Load(mesh, "one")
             task = asyncio.ensure_future(load.run())
-            slow = mesh.stub.Infer(prompt("one", "delay=3"))
-            await asyncio.sleep(0.2)
+            slow = asyncio.ensure_future(slow_answer(mesh))
+            async with asyncio.timeout(5):
+                while old.running == 0:
+                    await asyncio.sleep(0.01)
             write_models(mesh.models_file, [entry("one", new)])
             started = time.monotonic()
             async with asyncio.timeout(5):

@@ -26,6 +26,12 @@ from tests.support.gateways import (
     stream_prompt,
 )
 
+
+async def read_all(call: Any, received: list[Any]) -> None:
+    while (message := await call.read()) is not grpc.aio.EOF:
+        received.append(message)
+
+
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -42,7 +48,9 @@ async def test_an_unknown_model_is_not_found_and_is_no_label_of_a_metric(tmp_pat
     async with running_worker("one") as one, running_gateway(tmp_path, [entry("one", one)]) as mesh:
         status = await status_of(mesh.stub.Infer(prompt("nobody-has-this")))
         assert status.code() is grpc.StatusCode.NOT_FOUND
-        assert mesh.metric("mesh_gateway_requests_total", model="unknown", method="Infer", code="NOT_FOUND") == 1
+        assert (
+            mesh.metric("mesh_gateway_requests_total", model="unknown", method="Infer", code="NOT_FOUND") == 1
+        )
 
 
 async def test_a_client_cannot_send_what_only_the_policy_may_say(tmp_path: Path) -> None:
@@ -115,7 +123,9 @@ async def test_metadata_of_the_worker_reaches_the_client(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED"])
-async def test_the_status_of_the_worker_passes_unchanged_and_is_not_retried(tmp_path: Path, code: str) -> None:
+async def test_the_status_of_the_worker_passes_unchanged_and_is_not_retried(
+    tmp_path: Path, code: str
+) -> None:
     async with running_worker("one") as one, running_gateway(tmp_path, [entry("one", one)]) as mesh:
         for call in (
             mesh.stub.Infer(prompt("one", f"status={code}")),
@@ -143,8 +153,7 @@ async def test_a_stream_whose_worker_dies_ends_typed_and_says_what_was_delivered
         received = [await call.read(), await call.read()]
         await one.stop()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            while (message := await call.read()) is not grpc.aio.EOF:
-                received.append(message)
+            await read_all(call, received)
     assert isinstance(error_from_rpc(caught.value), StreamBrokenError)
     delivered = value_of(tuple(caught.value.trailing_metadata()), "x-mesh-delivered")
     assert delivered == str(len(received))
@@ -156,7 +165,8 @@ async def test_bytes_that_are_no_request_are_invalid_argument(tmp_path: Path, ju
     more = ("inference_mesh.v1.InferenceService/GetModel", "grpc.health.v1.Health/Check")
     async with running_worker("one") as one, running_gateway(tmp_path, [entry("one", one)]) as mesh:
         for path in (*paths, *more):
-            status = await status_of(mesh.channel.unary_unary(f"/{path}")(junk))
+            method: Any = mesh.channel.unary_unary(f"/{path}")
+            status = await status_of(method(junk))
             assert isinstance(error_from_rpc(status), InvalidInputError), path
         stream: Any = mesh.channel.unary_stream("/inference_mesh.v1.InferenceService/InferStream")
         assert isinstance(error_from_rpc(await status_of(stream(junk))), InvalidInputError)
@@ -216,3 +226,16 @@ async def test_models_are_listed_with_what_their_worker_says(tmp_path: Path) -> 
     assert [(model.name, model.ready) for model in listed] == [("a-model", False), ("b-model", True)]
     assert (listed[0].task, listed[1].dimensions, listed[1].version) == (3, 384, "7")
     assert one == listed[1]
+
+
+async def test_a_stream_of_requests_moves_to_another_worker_before_its_first_answer(tmp_path: Path) -> None:
+    async with running_worker("one", label="a") as first, running_worker("one", label="b") as second:
+        async with running_gateway(tmp_path, [entry("one", first, second)]) as mesh:
+            stub: Any = oip_grpc.GRPCInferenceServiceStub(mesh.channel)
+            for number in range(10):
+                call = stub.ModelStreamInfer()
+                await call.write(oip.ModelInferRequest(model_name="one", id="refused by a"))
+                assert (await call.read()).infer_response.model_version == "b", number
+                await call.done_writing()
+                assert await call.read() is grpc.aio.EOF
+    assert first.calls > 0

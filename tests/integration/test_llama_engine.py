@@ -42,7 +42,8 @@ LENGTH = payload_pb2.FINISH_REASON_LENGTH
 BYTES_PER_CELL = 5 * 2 * 2 * 32 * 2
 """Layers, KV heads, keys and values, width, bytes of the tiny model."""
 QUESTIONS = [
-    f"Tell me a story about a {animal}." for animal in "fox cat dog goat horse owl bear frog".split()
+    f"Tell me a story about a {animal}."
+    for animal in ("fox", "cat", "dog", "goat", "horse", "owl", "bear", "frog")
 ]
 STEADY = [
     "Hello.", "Hi.", "Thank you.", "Thanks.", "Goodbye.", "Good evening.", "How are you?", "Who are you?",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,19 @@ async def test_a_truncated_model_is_refused_at_every_length(tmp_path: Path) -> N
         (tmp_path / "model.onnx").write_bytes(whole[:size])
         with pytest.raises(ModelNotReadyError):
             await OnnxEngine(OnnxSettings(tmp_path, "model"), Counts()).load()
+
+
+async def test_a_damaged_model_is_refused_or_loads_but_never_harms_the_process(tmp_path: Path) -> None:
+    random = np.random.default_rng(seed=5)
+    for _ in range(60):
+        damaged = bytearray((IRIS / "model.onnx").read_bytes())
+        for place in random.integers(0, len(damaged), 3):
+            damaged[place] = random.integers(256)
+        (tmp_path / "model.onnx").write_bytes(damaged)
+        engine = OnnxEngine(OnnxSettings(tmp_path, "model"), Counts())
+        with contextlib.suppress(ModelNotReadyError):
+            await engine.load()
+        await engine.close()
 
 
 async def test_external_data_outside_the_folder_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ TINY_CHAT = Path(__file__).parents[2] / "models" / "files" / "tiny-chat.gguf"
 PATIENCE_S = 20.0
 END_TOKENS = (0, 2)
 GREEDY = payload_pb2.Sampling(temperature=0)
-ENDLESS = payload_pb2.Sampling(temperature=0, logit_bias={token: -100.0 for token in END_TOKENS})
+ENDLESS = payload_pb2.Sampling(temperature=0, logit_bias=dict.fromkeys(END_TOKENS, -100.0))
 """Greedy, and the end of the answer is as good as forbidden."""
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 from inference_mesh.errors import InternalError, InvalidInputError
 from inference_mesh.v1 import payload_pb2
 from workers.llama.job import Job, Progress
@@ -61,13 +63,24 @@ class Answerer:
         """A token that the job's grammar allows: chosen freely first, masked only if refused."""
         grammar = self._grammar_of(job)
         token = choose(scores, job.sampling, job.made)
-        if not grammar.allows(token):
-            token = choose(grammar.mask(scores), job.sampling, job.made)
-            if not grammar.allows(token):
-                raise InternalError("the model has no token that json_schema allows here")
+        if not (grammar.allows(token) and job.text.is_valid_next(self._pieces[token])):
+            token = self._choose_masked(job, grammar.mask(scores))
         if token not in self._end_tokens:
             grammar.accept(token)
         return token
+
+    def _choose_masked(self, job: Job, scores: FloatArray) -> int:
+        """A token with a finite score that keeps the text valid UTF-8.
+
+        llama.cpp's grammars take overlong and out-of-range byte sequences for characters.
+        """
+        while True:
+            token = choose(scores, job.sampling, job.made)
+            if not np.isfinite(scores[token]):
+                raise InternalError("the model has no token that json_schema allows here")
+            if job.text.is_valid_next(self._pieces[token]):
+                return token
+            scores[token] = -np.inf
 
     def _grammar_of(self, job: Job) -> NativeGrammar:
         """The job's grammar; a new one is taken past what was delivered before."""

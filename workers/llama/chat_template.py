@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -45,9 +45,12 @@ class ChatTemplate:
         end_text: str = "",
         render_known: Callable[[str, Sequence[Message]], str | None] = lambda _template, _messages: None,
     ) -> None:
-        """source: Jinja text, empty = the model has none. control_names: texts of its control
+        """Compile the template.
+
+        source: Jinja text, empty = the model has none. control_names: texts of its control
         tokens. begin_text, end_text: those of the tokens around a text. render_known: what
-        to try when the source is no valid Jinja."""
+        to try when the source is no valid Jinja.
+        """
         self._source = source
         self._names = sorted((name for name in control_names if name), key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, self._names))) if self._names else None
@@ -112,7 +115,7 @@ def _compiled(source: str) -> jinja2.Template | None:
     """The template in a sandbox; None if it is not valid Jinja."""
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    environment.globals["strftime_now"] = lambda form: datetime.now(UTC).strftime(form)
     try:
         return environment.from_string(source)
     except jinja2.TemplateError:

@@ -25,7 +25,7 @@ log = telemetry.get_logger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoopState:
-    """How busy the loop was after its last step. used_cells: of running jobs."""
+    """How busy the loop is. used_cells: of running jobs."""
 
     running: int = 0
     queued: int = 0
@@ -131,6 +131,7 @@ class DecodeLoop:
         now = time.monotonic()
         for job in self._scheduler.running:
             job.started_s = job.started_s or now
+        self._note_state()
         rows = self._compute()
         for index, row in enumerate(rows):
             if row.wants_logits:
@@ -153,11 +154,12 @@ class DecodeLoop:
                 )
                 for row in rows
             ]
+            started = time.monotonic()
             self._rows = rows
             status = self._context.decode(batch)
             self._rows = ()
             if status is DecodeStatus.DONE:
-                self._scheduler.computed(rows)
+                self._scheduler.computed(rows, time.monotonic() - started)
                 return rows
             if not self._recover(status, rows):
                 return ()
@@ -213,8 +215,11 @@ class DecodeLoop:
             self._progress.append(Progress(job, error=error))
 
     def _publish(self, rows: int) -> None:
-        scheduler = self._scheduler
-        self.state = LoopState(len(scheduler.running), len(scheduler.waiting), scheduler.leased_tokens)
+        self._note_state()
         progress, self._progress = tuple(self._progress), []
         if progress or rows:
             self._report(StepReport(progress, rows))
+
+    def _note_state(self) -> None:
+        scheduler = self._scheduler
+        self.state = LoopState(len(scheduler.running), len(scheduler.waiting), scheduler.leased_tokens)

@@ -148,8 +148,13 @@ def _check_metadata(metadata: Mapping[str, Value]) -> None:
         if not _is_count(value):
             raise _DamagedError(f"{architecture}.{key} is {value!r}; allowed: 1 or more")
     for name, value in metadata.items():
-        if name.startswith(architecture) and isinstance(value, float) and not 0 <= value < math.inf:
-            raise _DamagedError(f"{name} is {value}; allowed: a finite number, 0 or more")
+        if isinstance(value, float) and not _is_sound(name, value):
+            raise _DamagedError(f"{name} is {value}")
+
+
+def _is_sound(name: str, value: float) -> bool:
+    """True if finite; an epsilon below 0 aborts llama.cpp."""
+    return math.isfinite(value) and (value >= 0 or not name.endswith("epsilon"))
 
 
 def _is_count(value: Value) -> bool:

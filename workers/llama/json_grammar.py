@@ -111,9 +111,8 @@ class _Grammar:
     def _by_type(self, schema: Mapping[str, object], where: str, depth: int) -> str:
         kind = schema.get("type", _implied_type(schema))
         if isinstance(kind, list):
-            return self._either(
-                [{**schema, "type": item} for item in _list(kind, f"{where}.type")], where, depth
-            )
+            options = [_for_type(schema, item) for item in _list(kind, f"{where}.type")]
+            return self._either(options, where, depth)
         if kind is None:
             return "value"
         if kind == "object":
@@ -258,6 +257,12 @@ def _enumerated(schema: Mapping[str, object], where: str) -> list[object]:
     return _list(
         [item for item in _list(schema["enum"], f"{where}.enum") if type(item) in types], f"{where}.enum"
     )
+
+
+def _for_type(schema: Mapping[str, object], kind: object) -> dict[str, object]:
+    """A schema of several types, for one of them: with the keywords that this one knows."""
+    known = _ANNOTATIONS | _BY_TYPE.get(str(kind), set())
+    return {**{key: value for key, value in schema.items() if key in known}, "type": kind}
 
 
 def _implied_type(schema: Mapping[str, object]) -> str | None:

@@ -23,8 +23,12 @@ log = telemetry.get_logger(__name__)
 _WARNING, _ERROR = 3, 4
 """Levels of ggml.h; the binding's own comment numbers them otherwise."""
 
-_EXPECTED = ("possible training context overflow", "failed to find a memory slot")
-"""Said of any unified KV cache, whose cells all sequences share, and when it is full."""
+_EXPECTED = (
+    "possible training context overflow",
+    "failed to find a memory slot",
+    "removing memory module entries",
+)
+"""Said of any unified KV cache, whose cells all sequences share, when it is full, and after an abort."""
 
 
 def llama() -> Any:

@@ -57,8 +57,11 @@ class PrefixCache:
     """The sequences of one KV cache: leased to a job, idle with a prefix, or empty."""
 
     def __init__(self, sequences: int, idle_tokens: int, *, can_share: bool = True) -> None:
-        """idle_tokens: the most that idle prefixes may hold in all; can_share: False for
-        models whose state cannot be cut, which then start every prompt afresh."""
+        """Begin with empty sequences.
+
+        idle_tokens: the most that idle prefixes may hold in all. can_share: False for models
+        whose state cannot be cut, which then start every prompt afresh.
+        """
         self._entries = [_Entry(sequence) for sequence in range(sequences)]
         self._idle_limit = idle_tokens
         self._can_share = can_share

@@ -13,7 +13,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from workers.llama.job import Job
+from workers.llama.prefill_pace import PrefillPace
 from workers.llama.prefix_cache import CellOperation, PrefixCache, common_prefix
+
+LONE_STEP_S = 0.25
+SHARED_STEP_S = 0.1
+"""How long a step with prompt tokens may take, for one job alone and for several."""
 
 MIN_SHARED_TOKENS = 32
 """A prompt waits for another's prefill when it saves at least this many tokens."""
@@ -37,8 +42,11 @@ class Scheduler:
     """Admission and step plans of one context."""
 
     def __init__(self, cache: PrefixCache, *, slots: int, batch_tokens: int, prefill_chunk: int) -> None:
-        """batch_tokens: the most tokens of a step; prefill_chunk: of them prompt tokens, when
-        more than one job is at work."""
+        """Begin without jobs.
+
+        batch_tokens: the most tokens of a step. prefill_chunk: of them prompt tokens, when more
+        than one job is at work.
+        """
         self._cache = cache
         self._slots = slots
         self._batch_tokens = batch_tokens
@@ -46,6 +54,7 @@ class Scheduler:
         self._waiting: deque[Job] = deque()
         self._running: list[Job] = []
         self._is_held = False
+        self._pace = PrefillPace()
 
     @property
     def waiting(self) -> Sequence[Job]:
@@ -93,9 +102,7 @@ class Scheduler:
     def plan(self) -> list[StepRow]:
         """What the next step computes; empty when no job is at work."""
         rows = [StepRow(job, job.computed, 1) for job in self._running if not job.is_prefilling]
-        budget = self._batch_tokens - len(rows)
-        if len(self._running) > 1:
-            budget = min(budget, self._prefill_chunk)
+        budget = min(self._prefill_budget(), self._batch_tokens - len(rows))
         for job in self._running:
             if job.is_prefilling and budget > 0:
                 count = min(len(job.tokens) - job.computed, budget)
@@ -103,8 +110,9 @@ class Scheduler:
                 budget -= count
         return rows
 
-    def computed(self, rows: Sequence[StepRow]) -> None:
-        """Note that a step was computed."""
+    def computed(self, rows: Sequence[StepRow], seconds: float) -> None:
+        """Note that a step was computed, and how long it took."""
+        self._pace.observe(sum(row.count for row in rows), seconds)
         for row in rows:
             row.job.computed = row.start + row.count
             self._cache.computed(row.job.sequence, row.job.computed)
@@ -148,6 +156,12 @@ class Scheduler:
         job.sequence, job.computed = sequence, cached
         if is_first_start:
             job.cached = min(cached, job.prompt_length)
+
+    def _prefill_budget(self) -> int:
+        """The most prompt tokens of the next step."""
+        if len(self._running) > 1:
+            return self._pace.tokens_within(SHARED_STEP_S, self._prefill_chunk)
+        return self._pace.tokens_within(LONE_STEP_S, self._batch_tokens)
 
     def _awaits_prefill(self, job: Job) -> bool:
         """True if a running job computes a long beginning of this one's prompt right now."""

@@ -42,6 +42,15 @@ class TextStream:
             return self._flush(stop_at)
         return self._send(min(self._stop_beginning(), complete_length(self._held)))
 
+    def is_valid_next(self, piece: bytes) -> bool:
+        """True if the bytes so far, themselves valid, and `piece` are the beginning of UTF-8."""
+        unfinished = self._held[complete_length(self._held) :]
+        try:
+            bytes(unfinished + piece).decode("utf-8")
+        except UnicodeDecodeError as error:
+            return error.reason == "unexpected end of data"
+        return True
+
     def end(self) -> Piece:
         """What is left when no more tokens come; an incomplete character is dropped."""
         return Piece() if self.is_stopped else self._flush(complete_length(self._held))

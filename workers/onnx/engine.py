@@ -89,7 +89,8 @@ class OnnxEngine:
         self._loaded = self._scheduler = None
 
     async def _answer(self, request: EngineRequest) -> Chunk:
-        task, scheduler = self._task_of(request.payload), self._ready_scheduler()
+        loaded, scheduler = self._ready()
+        task = _task_of(loaded, request.payload)
         ticket = scheduler.admit(request.deadline)
         try:
             run = _in_thread if task.is_large(request.payload) else _at_once
@@ -101,23 +102,21 @@ class OnnxEngine:
         finally:
             scheduler.leave(ticket)
 
-    def _ready_scheduler(self) -> Scheduler:
+    def _ready(self) -> tuple[LoadedModel, Scheduler]:
         if self._is_closed:
             raise ShuttingDownError("the model is being unloaded")
-        if self._scheduler is None:
+        if self._loaded is None or self._scheduler is None:
             raise ModelNotReadyError(f"model '{self._settings.name}' is not loaded")
-        return self._scheduler
+        return self._loaded, self._scheduler
 
-    def _task_of(self, payload: payload_pb2.Payload) -> Task:
-        if self._loaded is None:
-            self._ready_scheduler()
-            raise ModelNotReadyError(f"model '{self._settings.name}' is not loaded")
-        kind = payload.WhichOneof("kind")
-        task = self._loaded.tasks.get(kind or "")
-        if task is None:
-            allowed = " or ".join(sorted(self._loaded.tasks))
-            raise PayloadMismatchError(f"the payload is '{kind or 'absent'}'; this model takes {allowed}")
-        return task
+
+def _task_of(loaded: LoadedModel, payload: payload_pb2.Payload) -> Task:
+    kind = payload.WhichOneof("kind")
+    task = loaded.tasks.get(kind or "")
+    if task is None:
+        allowed = " or ".join(sorted(loaded.tasks))
+        raise PayloadMismatchError(f"the payload is '{kind or 'absent'}'; this model takes {allowed}")
+    return task
 
 
 async def _in_thread(function: Callable[[], T]) -> T:

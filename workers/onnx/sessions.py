@@ -79,7 +79,8 @@ def open_session(graph: Path, settings: OnnxSettings) -> Session:
     except Exception as error:  # onnxruntime's exceptions share no other base class
         telemetry.get_logger(__name__).error("model refused by onnxruntime", reason=str(error)[:500])
         raise ModelNotReadyError(
-            f"ONNX Runtime {ort.__version__} cannot load '{graph.name}': damaged, or of operators that it has not"
+            f"ONNX Runtime {ort.__version__} cannot load '{graph.name}': "
+            "it is damaged, or has operators that this version does not know"
         ) from error
     # A provider whose libraries are missing is replaced by the CPU without an error.
     if provider not in session.get_providers():

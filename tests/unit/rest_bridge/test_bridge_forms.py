@@ -17,6 +17,7 @@ from inference_mesh.errors import (
     all_error_classes,
     http_status,
 )
+from inference_mesh.settings import load_settings
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from rest_bridge import openapi, sse
 from rest_bridge.client_watch import while_wanted
@@ -176,5 +177,6 @@ def test_a_model_shows_only_sizes_that_it_has() -> None:
 
 
 def test_allowed_origins_are_a_list_in_one_text() -> None:
-    assert BridgeSettings(cors_origins=" http://a , http://b ,").allowed_origins == ("http://a", "http://b")
-    assert BridgeSettings().allowed_origins == ()
+    settings = load_settings(BridgeSettings, {"cors_origins": " http://a , http://b ,"})
+    assert settings.allowed_origins == ("http://a", "http://b")
+    assert load_settings(BridgeSettings).allowed_origins == ()

@@ -109,6 +109,11 @@ def test_alternatives_and_lists_of_types_are_alternatives() -> None:
     assert accepts({"type": ["null", "boolean"]}, "null", "true", "1") == [True, True, False]
 
 
+def test_each_of_several_types_keeps_its_own_keywords() -> None:
+    schema = {"type": ["integer", "null"], "minimum": 3, "maximum": 12}
+    assert accepts(schema, "null", "3", "12", "13") == [True, True, True, False]
+
+
 def test_references_within_the_schema_are_followed() -> None:
     schema = {
         "$defs": {"n": {"type": "null"}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ BYTES_PER_TOKEN = 4 * 2 * 128 * 2
 
 def size(**settings: int) -> CacheSize:
     """The size for these settings."""
-    return cache_size(LlamaSettings(Path("model.gguf"), "model", **settings), SUMMARY)
+    return cache_size(dataclasses.replace(LlamaSettings(Path("model.gguf"), "model"), **settings), SUMMARY)
 
 
 def test_a_token_takes_keys_and_values_of_every_layer() -> None:

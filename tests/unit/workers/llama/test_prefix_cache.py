@@ -86,7 +86,8 @@ def test_use_keeps_a_prefix_young() -> None:
 def test_a_prefix_contained_in_a_newer_one_is_not_kept_twice() -> None:
     cache = PrefixCache(8, 1000)
     one, two = cache.lease(LONG[:20], ""), cache.lease([*LONG], "")
-    assert one is not None and two is not None
+    assert one is not None
+    assert two is not None
     cache.computed(one.sequence, 20)
     cache.computed(two.sequence, 50)
     cache.release(one.sequence)

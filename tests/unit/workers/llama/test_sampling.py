@@ -119,7 +119,7 @@ def test_an_absent_seed_is_random() -> None:
         {"presence_penalty": -3.0},
         {"logit_bias": {10: 1.0}},
         {"logit_bias": {1: 101.0}},
-        {"logit_bias": {token: 0.0 for token in range(301)}},
+        {"logit_bias": dict.fromkeys(range(301), 0.0)},
     ],
 )
 def test_values_out_of_range_are_refused(fields: dict[str, object]) -> None:

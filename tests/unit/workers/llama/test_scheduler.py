@@ -30,12 +30,12 @@ def scheduler(slots: int = 2, batch_tokens: int = 16, prefill_chunk: int = 8) ->
     return Scheduler(cache, slots=slots, batch_tokens=batch_tokens, prefill_chunk=prefill_chunk)
 
 
-def step(under_test: Scheduler) -> list[tuple[Job, int, int]]:
+def step(under_test: Scheduler, seconds: float = 0.0) -> list[tuple[Job, int, int]]:
     """Compute one step, each job with logits getting one token; job, start, count of its rows."""
     under_test.admit()
     rows = under_test.plan()
     wanting = [row.job for row in rows if row.wants_logits]
-    under_test.computed(rows)
+    under_test.computed(rows, seconds)
     for ready in wanting:
         ready.tokens.append(7)
     return [(row.job, row.start, row.count) for row in rows]
@@ -66,6 +66,17 @@ def test_a_long_prompt_delays_the_tokens_of_others_by_one_chunk_at_most() -> Non
     under_test.enqueue(long)
     assert step(under_test) == [(short, 2, 1), (long, 0, 8)]
     assert step(under_test) == [(short, 3, 1), (long, 8, 8)]
+
+
+def test_on_a_slow_model_chunks_shrink() -> None:
+    under_test = scheduler(batch_tokens=512, prefill_chunk=128)
+    first, second = job(prompt(1, 2000)), job(prompt(2, 2000))
+    under_test.enqueue(first)
+    assert step(under_test, seconds=2.56) == [(first, 0, 512)]
+    # 5 ms a token: 50 of them in the 250 ms of a lone job, 32 at least in the 100 ms of several.
+    assert step(under_test, seconds=0.25) == [(first, 512, 50)]
+    under_test.enqueue(second)
+    assert step(under_test) == [(first, 562, 32)]
 
 
 def test_a_prompt_waits_for_the_one_who_computes_its_beginning() -> None:

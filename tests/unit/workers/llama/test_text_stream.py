@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from hypothesis import given
@@ -11,19 +12,22 @@ from workers.llama.text_stream import TextStream, complete_length
 
 texts = st.text(alphabet="ab<|>é€🐶\n", max_size=30)
 stops = st.lists(st.text(alphabet="ab<|>é€🐶", min_size=1, max_size=4), max_size=3)
+TAILS = [b"", *(bytes([first, *rest]) for first in range(0x80, 0xC0) for rest in ([], [0x80], [0x80, 0x80]))]
+"""One of these completes any beginning of a character."""
+
 cuts = st.lists(st.integers(0, 120), max_size=20)
 
 
 def split(data: bytes, at: Sequence[int]) -> list[bytes]:
     """The data in pieces, cut at these positions."""
     edges = [0, *sorted(position for position in at if position <= len(data)), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
 
 
 def run(pieces: Sequence[bytes], stop: Sequence[str] = ()) -> tuple[str, list[int], bool]:
     """Text, tokens and whether it was stopped; the tokens are numbered from 0."""
     stream = TextStream(stop)
-    text, tokens = "", []
+    text, tokens = "", list[int]()
     for token, piece in enumerate(pieces):
         part = stream.add(token, piece)
         text, tokens = text + part.text, tokens + list(part.tokens)
@@ -83,6 +87,20 @@ def test_a_token_is_final_only_when_its_whole_text_was_sent() -> None:
     assert stream.add(2, "€".encode()[2:] + b"E").tokens == (1,)
     piece = stream.add(3, b"x")
     assert (piece.text, piece.tokens) == ("Ex", (2, 3))
+
+
+@given(st.binary(max_size=8), cuts)
+def test_bytes_that_begin_no_text_are_known_before_they_are_added(data: bytes, at: list[int]) -> None:
+    stream = TextStream()
+    for token, piece in enumerate(split(data, at)):
+        so_far = data[: sum(map(len, split(data, at)[: token + 1]))]
+        is_beginning = any(
+            (so_far + tail).decode("utf-8", "ignore").encode() == so_far + tail for tail in TAILS
+        )
+        assert stream.is_valid_next(piece) == is_beginning
+        if not is_beginning:
+            break
+        stream.add(token, piece)
 
 
 def test_an_unfinished_character_is_dropped_at_the_end() -> None:

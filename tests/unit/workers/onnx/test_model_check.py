@@ -60,8 +60,9 @@ def test_data_in_a_plain_file_of_the_folder_is_allowed(folder: Path) -> None:
     _check(_adding_model(_external("weights/w.bin", offset="0", length="16")), folder)
 
 
+@pytest.mark.usefixtures("secret")
 @pytest.mark.parametrize("location", ["../secret.bin", "sub/../../secret.bin", "..\\secret.bin"])
-def test_data_above_the_folder_is_refused(folder: Path, secret: Path, location: str) -> None:
+def test_data_above_the_folder_is_refused(folder: Path, location: str) -> None:
     with pytest.raises(ModelNotReadyError, match="leads out"):
         _check(_adding_model(_external(location)), folder)
 
@@ -157,10 +158,11 @@ def _in_function(tensor: TensorProto) -> onnx.ModelProto:
     return model
 
 
+@pytest.mark.usefixtures("secret")
 @pytest.mark.parametrize(
     "place", [_in_constant, _in_sparse_constant, _in_sparse_initializer, _in_subgraph, _in_function]
 )
-def test_external_data_is_found_wherever_a_tensor_can_hide(folder: Path, secret: Path, place: object) -> None:
+def test_external_data_is_found_wherever_a_tensor_can_hide(folder: Path, place: object) -> None:
     assert callable(place)
     with pytest.raises(ModelNotReadyError, match="leads out"):
         _check(place(_external("../secret.bin")), folder)

@@ -66,7 +66,7 @@ def test_a_limit_that_holds_no_word_is_refused(tmp_path: Path) -> None:
 def test_rows_are_padded_to_the_longest_and_masked(tokenizer: Tokenizer) -> None:
     seen: dict[str, Array] = {}
 
-    def run(outputs: object, feeds: Feeds) -> list[Array]:
+    def run(_outputs: object, feeds: Feeds) -> list[Array]:
         seen.update(feeds)
         return [np.zeros((2, 4), np.float32)]
 

@@ -1,4 +1,4 @@
-"""Messages that the gateway itself reads whole."""
+"""Messages read from the bytes that arrived, with a typed error if they are none."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def parsed(kind: type[M], message: bytes) -> M:
         return kind.FromString(message)
     except DecodeError:
         raise InvalidInputError("malformed request") from None
+
+
+def serialized(message: Message) -> bytes:
+    """The message's bytes."""
+    return message.SerializeToString()

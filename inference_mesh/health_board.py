@@ -1,6 +1,8 @@
-"""grpc.health.v1 of the gateway: itself under "", and each model under its name.
+"""grpc.health.v1 of a process: itself under "", and each model under its name.
 
-A model is SERVING while at least one of its replicas is healthy. Needs no key.
+What SERVING means is the process's own: a worker's model is loaded, a gateway's has at least
+one healthy replica. Needs no key. Unlike grpcio's own servicer it ends open Watch streams at
+a stop, which would otherwise hold the server up for the whole grace.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 
-from gateway.calls import Context
-from gateway.messages import parsed
+from inference_mesh.messages import parsed
 from inference_mesh.errors import ModelNotFoundError
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
+
+Context = grpc.aio.ServicerContext[Any, Any]
 
 _pb: Any = health_pb2  # its stubs lack List
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -28,7 +31,7 @@ class HealthBoard:
     """Owns the statuses; the handlers of Check, Watch and List."""
 
     def __init__(self, readiness: Callable[[], dict[str, bool]]) -> None:
-        """readiness: whether each model has a healthy replica, by name."""
+        """readiness: whether each name is served, at this moment."""
         self._readiness = readiness
         self._statuses: dict[str, Any] = {}
         self._is_serving = False
