@@ -1,18 +1,22 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 .DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
 
-PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := $(BIN)/pytest
+# The first Python that is new enough; PYTHON=… names another.
+PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
 
-.PHONY: help setup demo test check format generate check-generated bench soak faults fuzz requirements
+.PHONY: help setup demo test test-unit test-integration test-e2e check format generate check-generated \
+	bench soak faults fuzz requirements baseline
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-setup: ## make .venv, build llama.cpp, prepare the embedded models (nothing to do: under 1 s)
+setup: ## make .venv, build llama.cpp once, prepare the embedded models; under 1 s if all is there
 	@$(PYTHON) -m scripts.setup
 
 demo: export MESH_DEMO_STARTED_AT := $(shell date +%s)
@@ -20,42 +24,53 @@ demo: setup ## start the mesh, ask each model by REST and gRPC, stop it
 	@$(BIN)/mesh demo
 
 test: setup ## all tests: unit, integration, end to end (about 5 minutes)
-	@$(PYTEST) tests
+	@$(BIN)/pytest tests
 
-check: setup ## format, lint, types, layers, protos, generated files, repository rules
+test-unit: setup ## the tests without servers (seconds)
+	@$(BIN)/pytest tests/unit
+
+test-integration: setup ## each service with real servers around it
+	@$(BIN)/pytest tests/integration
+
+test-e2e: setup ## real processes and signals
+	@$(BIN)/pytest tests/e2e
+
+check: setup ## format, lint, types, layers, protos, generated files, rules of the repository
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/buf lint
 	$(BIN)/buf breaking --against proto/baseline.binpb
-	$(MAKE) --no-print-directory check-generated
-	$(BIN)/python scripts/check_repository.py
+	@$(MAKE) check-generated
+	$(BIN)/python -m scripts.check_repository
 
-format: setup ## format the code
-	$(BIN)/ruff format .
+format: setup ## format the code and repair what ruff can
 	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 generate: setup ## write the gRPC stubs and the generated pages of docs/
-	$(BIN)/python scripts/generate_protos.py
-	PYTHONPATH=. $(BIN)/python scripts/generate_docs.py
+	$(BIN)/python -m scripts.generate_protos
+	$(BIN)/python -m scripts.generate_docs
 
-check-generated: setup ## say whether the generated files are current
-	$(BIN)/python scripts/generate_protos.py --check
-	PYTHONPATH=. $(BIN)/python scripts/generate_docs.py --check
+check-generated: setup ## prove that stubs and generated pages are current
+	$(BIN)/python -m scripts.generate_protos --check
+	$(BIN)/python -m scripts.generate_docs --check
 
 bench: setup ## what each hop costs; writes build/bench/hops.json (about 3 minutes)
 	@$(BIN)/python -m tests.bench.hops
 
-soak: setup ## 15 minutes of mixed load; memory, files and tasks must stay flat
+soak: setup ## mixed load; memory, open files and tasks must stay flat (15 minutes)
 	@$(BIN)/python -m tests.bench.soak --minutes 15
 
 faults: setup ## kill, stop and starve real processes (about 2 minutes)
-	@$(PYTEST) tests -m faults
+	@$(BIN)/pytest tests -m faults
 
-fuzz: setup ## generated input against parsers and servers (about 10 minutes)
-	@MESH_FUZZ_EXAMPLES=20000 $(PYTEST) tests -m fuzz --timeout 600
+fuzz: setup ## the tests with generated input, 100 times as many examples (about 10 minutes)
+	@$(BIN)/pytest tests -m fuzz --hypothesis-profile=long --timeout 900
 
-requirements: ## pin the packages again after a change in pyproject.toml
-	$(BIN)/python -m pip install -q uv
-	bash scripts/compile_requirements.sh
+requirements: ## pin the packages again after a change in pyproject.toml (needs uv)
+	@scripts/compile_requirements.sh
+
+baseline: setup ## at a release: make today's protos the ones that must not break
+	$(BIN)/buf build -o proto/baseline.binpb

@@ -15,7 +15,6 @@ from gateway.attempts import Attempts, RetryBudgets
 from gateway.calls import Call
 from gateway.endpoints import HttpEndpoint
 from gateway.fleet import HttpModel
-from inference_mesh.messages import parsed
 from gateway.metrics import GatewayMetrics
 from inference_mesh.errors import (
     DeadlineExceededError,
@@ -26,6 +25,7 @@ from inference_mesh.errors import (
     PayloadMismatchError,
     UnavailableError,
 )
+from inference_mesh.messages import parsed
 from inference_mesh.metadata import MODEL, REQUEST_ID, TENANT, TRACE_PARENT, TRACE_STATE, VERSION
 from inference_mesh.v1 import inference_pb2, payload_pb2
 

@@ -13,12 +13,12 @@ import grpc
 from gateway.calls import CallDesk, Context
 from gateway.endpoints import EndpointPool, GrpcEndpoint
 from gateway.fleet import Fleet, HttpModel, Model
-from inference_mesh.messages import parsed
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.facts import Refuse
 from gateway.refusals import error_of
 from inference_mesh.errors import ModelNotFoundError
 from inference_mesh.json_payload import TASK_NAMES
+from inference_mesh.messages import parsed
 from inference_mesh.metadata import MODEL
 from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2

@@ -13,7 +13,6 @@ from gateway.background import Background
 from gateway.calls import CallDesk
 from gateway.data_path import NATIVE_SERVICE, OIP_SERVICE, DataPath
 from gateway.fleet import Fleet
-from inference_mesh.health_board import HEALTH_SERVICE, HealthBoard
 from gateway.http_services import HttpServices
 from gateway.keyring import Keyring
 from gateway.listing_servicer import ListingServicer
@@ -24,6 +23,7 @@ from gateway.relay import Relay
 from gateway.settings import GatewaySettings
 from inference_mesh import telemetry
 from inference_mesh.channels import server_options
+from inference_mesh.health_board import HEALTH_SERVICE, HealthBoard
 from inference_mesh.http_server import HttpServer, Readiness, operations_routes
 from inference_mesh.lifecycle import write_port_file
 from inference_mesh.status_interceptor import StatusInterceptor

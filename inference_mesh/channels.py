@@ -33,6 +33,8 @@ def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> ChannelOption
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.use_local_subchannel_pool", 1),
+        # Else the window of a stream grows to 4 MiB, which a reader that stops makes us hold.
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.enable_retries", 0),
         ("grpc.enable_http_proxy", 0),
     ]

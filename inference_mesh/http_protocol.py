@@ -292,8 +292,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer, and take what still arrives for a moment: closing at once would reset the
-        connection, and the client might never read the answer."""
+        """Answer, close this side, and take what still arrives for a moment.
+
+        Closing at once would reset the connection, and the client might never read the answer.
+        """
         if self._is_deaf or self.transport.is_closing():
             return
         _, headers, body = http_errors.answer_of_status(status, message, request_ids.request_id_from(None))

@@ -1,7 +1,7 @@
 """The load that a worker reports with every answer, as an ORCA report in the trailers.
 
 Source: xds.data.orca.v3.OrcaLoadReport and gRFC A51; the trailer is
-`endpoint-load-metrics-bin`.
+`endpoint-load-metrics-bin`, and `x-mesh-load-bin` for readers on grpcio (ADR 0004).
 """
 
 from __future__ import annotations

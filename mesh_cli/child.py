@@ -43,8 +43,7 @@ class Child:
 
         The own session keeps the terminal's Ctrl-C from it: the supervisor stops in order.
         """
-        port_file.unlink(missing_ok=True)
-        _rotate(log)
+        _make_way(port_file, log)
         with log.open("ab") as stream:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "mesh_cli.launch", str(os.getpid()), module, *arguments),
@@ -66,12 +65,20 @@ class Child:
         """True once its end was seen."""
         return self._process.returncode is not None
 
+    def ports(self) -> dict[str, int] | None:
+        """The ports that it listens on, by protocol; None if it does not listen yet."""
+        try:
+            ports = json.loads(self._port_file.read_bytes())
+            return ports if ports["pid"] == self.pid and ports["http"] else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     async def wait_listening(self) -> int | None:
         """Its HTTP port once it listens; None if it ended before."""
         while not self.has_ended:
-            port = self._http_port()
-            if port is not None:
-                return port
+            ports = self.ports()
+            if ports is not None:
+                return ports["http"]
             await self.pause(LISTENING_POLL_S)
         return None
 
@@ -106,13 +113,6 @@ class Child:
         except OSError:
             written = ""
         return end_reason(code, written)
-
-    def _http_port(self) -> int | None:
-        try:
-            ports = json.loads(self._port_file.read_bytes())
-            return int(ports["http"]) if ports["pid"] == self.pid else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
 
     def _signal(self, number: signal.Signals) -> None:
         if not self.has_ended:
@@ -154,7 +154,9 @@ def _sentence(line: str) -> str:
     return ": ".join([str(document.get("event", "")), *details[:1]]).strip(": ")
 
 
-def _rotate(log: Path) -> None:
+def _make_way(port_file: Path, log: Path) -> None:
+    """Forget the ports of the process before; put a long log aside."""
+    port_file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         if log.stat().st_size > MAX_LOG_BYTES:
             log.replace(log.with_suffix(".log.1"))

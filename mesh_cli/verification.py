@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import math
 import tempfile
 import time
@@ -65,7 +64,7 @@ async def verify_model(model: LocalModel, timeout_s: float) -> VerifyReport:
         try:
             await _wait_ready(child, spec.model, timeout_s)
             load_s = time.monotonic() - started
-            ports = json.loads(port_file.read_bytes())
+            ports = child.ports() or {}
             return await _ask_once(f"{HOST}:{ports['grpc']}", spec.model, load_s, timeout_s)
         finally:
             await child.stop(STOP_GRACE_S)

@@ -21,7 +21,10 @@ T = TypeVar("T")
 
 
 async def read_object(request: Request) -> tuple[dict[str, object], int]:
-    """The JSON object in the body, and the body's size. Raises HttpRefusalError (415) and InvalidInputError."""
+    """The JSON object in the body, and the body's size in bytes.
+
+    Raises HttpRefusalError (415) for another content type, and InvalidInputError.
+    """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise HttpRefusalError(415, "the content type must be application/json")

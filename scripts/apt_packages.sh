@@ -1,21 +1,36 @@
 #!/usr/bin/env bash
-# Installs what building llama.cpp needs and a fresh machine may lack. Does nothing if all is there.
+# Installs what this project needs of a Debian-like system and cannot bring itself. Says what and why;
+# does nothing, and needs no rights, if all is there.
 set -euo pipefail
 
 missing=()
-need() { # command, package, why
-  command -v "$1" >/dev/null 2>&1 && return
-  echo "missing: $1 ($3); package $2"
-  missing+=("$2")
+need() { # package, why, command that succeeds if it is there
+  local package=$1 why=$2
+  shift 2
+  "$@" >/dev/null 2>&1 && return
+  echo "MISSING: $package ($why)" >&2
+  missing+=("$package")
 }
-need gcc gcc "compiles llama.cpp's C"
-need g++ g++ "compiles llama.cpp's C++"
-need make make "runs this project's targets"
+
+python_that_fits() {
+  local python
+  for python in "${PYTHON:-python3}" python3.11 python3.12 python3.13 python3.14; do
+    "$python" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && return
+  done
+  return 1
+}
+
+need make "runs this project's targets" make --version
+need git "tells which files belong to the project" git --version
+need gcc "compiles llama.cpp" gcc --version
+need g++ "compiles llama.cpp" g++ --version
+need python3-venv "Python 3.11 or newer that can make a virtual environment" python_that_fits
 
 [ ${#missing[@]} -eq 0 ] && exit 0
-if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-  echo "install these yourself: ${missing[*]}" >&2
+if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
+  echo "Install these yourself: ${missing[*]}" >&2
   exit 1
 fi
 apt-get update -qq
 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+python_that_fits || { echo "This system has no Python 3.11 or newer." >&2; exit 1; }

@@ -9,15 +9,17 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
 from inference_mesh.config.keys_file import ApiKey
 from inference_mesh.config.models_file import ModelEntry
-from inference_mesh.errors import MeshError, all_error_classes, http_status
+from inference_mesh.errors import MeshError, RequestTooLargeError, all_error_classes, http_status
 from inference_mesh.settings import ServiceSettings
 from rest_bridge.metrics import BridgeMetrics
 from rest_bridge.settings import BridgeSettings
@@ -31,6 +33,42 @@ SERVICES: dict[str, type[ServiceSettings]] = {
     "gateway": GatewaySettings,
     "workers": WorkerSettings,
     "rest_bridge": BridgeSettings,
+}
+FILES: dict[str, type[BaseModel]] = {
+    "models.yaml: an entry": ModelEntry,
+    "keys.yaml: a key": ApiKey,
+}
+
+ERRORS = """\
+Every refusal is typed. By gRPC it is a status with `google.rpc.ErrorInfo` (domain `inference-mesh`, the
+reason below) and, where there is a hint, `google.rpc.RetryInfo`; by REST it is
+`{"error": {"code", "message", "request_id", "retry_after_s"?}}` with the HTTP status.
+"""
+CONFIGURATION = """\
+Each process takes its settings from flags (`--grpc-port 0`), then from variables
+(`MESH_GATEWAY_GRPC_PORT=0`), then from the defaults. An unknown flag, an unknown variable with the
+process's prefix or a value out of range stops the start with a sentence that says what is allowed.
+"""
+METRICS = """\
+Every process answers `/metrics` on its HTTP port. Units are seconds, bytes, and ratios from 0 to 1.
+"""
+
+KINDS = {
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "true or false",
+    "path": "path",
+    "date-time": "date and time",
+}
+BOUNDS = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "more than {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "less than {}",
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "pattern": "`{}`",
 }
 RETRY = {
     "UNAVAILABLE": "at once, with backoff",
@@ -70,87 +108,78 @@ def pages() -> dict[str, str]:
 def _errors() -> Iterator[str]:
     yield "# Errors\n"
     yield GENERATED
-    yield (
-        "Every refusal is typed. By gRPC it is a status with `google.rpc.ErrorInfo` (domain `inference-mesh`, the\n"
-        "reason below) and, where there is a hint, `google.rpc.RetryInfo`; by REST it is\n"
-        '`{"error": {"code", "message", "request_id", "retry_after_s"?}}` with the HTTP status.\n'
-    )
-    yield "| reason | gRPC code | HTTP | retry | cause | cure |"
-    yield "|---|---|---|---|---|---|"
+    yield ERRORS
+    yield from _table("reason", "gRPC code", "HTTP", "retry", "cause", "cure")
     for error in all_error_classes():
-        code = error.code.name
-        cells = [f"`{error.reason}`", code, str(_http_status(error)), _retry(error), error.cause, error.cure]
-        yield f"| {' | '.join(cells)} |"
+        status = http_status(error.__new__(error))
+        yield _row(f"`{error.reason}`", error.code.name, str(status), _retry(error), error.cause, error.cure)
     yield ""
 
 
-def _http_status(error: type[MeshError]) -> int:
-    return http_status(error.__new__(error))
-
-
 def _retry(error: type[MeshError]) -> str:
-    return "no" if error.reason == "REQUEST_TOO_LARGE" else RETRY.get(error.code.name, "no")
+    return "no" if issubclass(error, RequestTooLargeError) else RETRY.get(error.code.name, "no")
 
 
 def _configuration() -> Iterator[str]:
     yield "# Configuration\n"
     yield GENERATED
-    yield (
-        "Each process takes its settings from flags (`--grpc-port 0`), then from variables\n"
-        "(`MESH_GATEWAY_GRPC_PORT=0`), then from the defaults. An unknown variable with the process's prefix, an\n"
-        "unknown flag or a value out of range stops the start with a sentence that says what is allowed.\n"
-    )
+    yield CONFIGURATION
     for service, settings in SERVICES.items():
         prefix = str(settings.model_config.get("env_prefix", "")).upper()
         yield f"## python -m {service}\n"
-        yield "| setting | variable | default | allowed | meaning |"
-        yield "|---|---|---|---|---|"
-        for name, field in settings.model_fields.items():
-            variable = f"`{prefix}{name.upper()}`"
-            yield f"| `{name}` | {variable} | {_default(field)} | {_allowed(field)} | {field.description} |"
+        yield from _table("setting", "variable", "default", "allowed", "meaning")
+        for name, default, allowed, meaning in _fields(settings):
+            yield _row(f"`{name}`", f"`{prefix}{name.upper()}`", default, allowed, meaning)
         yield ""
-    for title, model in (("models.yaml: an entry", ModelEntry), ("keys.yaml: a key", ApiKey)):
+    for title, model in FILES.items():
         yield f"## {title}\n"
-        yield "| key | default | allowed | meaning |"
-        yield "|---|---|---|---|"
-        for name, field in model.model_fields.items():
-            yield f"| `{name}` | {_default(field)} | {_allowed(field)} | {field.description} |"
+        yield from _table("key", "default", "allowed", "meaning")
+        for name, default, allowed, meaning in _fields(model):
+            yield _row(f"`{name}`", default, allowed, meaning)
         yield ""
+
+
+def _fields(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
+    """Name, default, what is allowed, and meaning of each field."""
+    schemas = model.model_json_schema(mode="validation")["properties"]
+    for name, field in model.model_fields.items():
+        yield name, _default(field), _allowed(schemas[name]), str(field.description)
 
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
-    return "unset" if value in (None, "", ()) else f"`{value}`"
+    if isinstance(value, tuple):
+        value = ", ".join(value)
+    return "unset" if value in (None, "") else f"`{value}`"
 
 
-def _allowed(field: FieldInfo) -> str:
-    """Type and range of a field, as a reader of a table wants them."""
-    limits = [
-        str(item)
-        for item in field.metadata
-        if any(hasattr(item, bound) for bound in ("ge", "gt", "le", "lt"))
-    ]
-    bounds = [limit[limit.index("(") + 1 : -1] for limit in limits]
-    annotation = field.annotation
-    name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    shown = name.replace("typing.", "").replace("Literal", "one of ").replace("|", "or")
-    return f"{shown} {', '.join(bounds)}".strip().replace("pathlib._local.", "").replace("pathlib.", "")
+def _allowed(schema: dict[str, Any]) -> str:
+    """What a JSON schema admits, in words."""
+    if "anyOf" in schema:
+        return " or ".join(_allowed(choice) for choice in schema["anyOf"] if choice["type"] != "null")
+    if "enum" in schema:
+        return ", ".join(f"`{choice}`" for choice in schema["enum"])
+    if schema["type"] == "array":
+        return f"list of: {_allowed(schema['items'])}"
+    words = [KINDS.get(schema.get("format", schema["type"]), KINDS[schema["type"]])]
+    words += [text.format(schema[bound]) for bound, text in BOUNDS.items() if bound in schema]
+    return ", ".join(words)
 
 
 def _metrics() -> Iterator[str]:
     yield "# Metrics\n"
     yield GENERATED
-    yield "Every process answers `/metrics` on its HTTP port. Units are seconds, bytes and ratios from 0 to 1.\n"
+    yield METRICS
     for service, registry in _registries().items():
         yield f"## {service}\n"
-        yield "| metric | type | labels | meaning |"
-        yield "|---|---|---|---|"
-        for collector in sorted(registry._collector_to_names, key=_collector_name):
-            labels = ", ".join(getattr(collector, "_labelnames", ())) or "-"
-            kind, text = getattr(collector, "_type", ""), getattr(collector, "_documentation", "")
-            yield f"| `{_collector_name(collector)}` | {kind} | {labels} | {text} |"
+        yield from _table("metric", "type", "labels", "meaning")
+        # A registry lists families only with samples; a metric with labels has none before its first use.
+        for metric in sorted(set(registry._names_to_collectors.values()), key=_metric_name):  # noqa: SLF001
+            labels = ", ".join(f"`{label}`" for label in getattr(metric, "_labelnames", ()))
+            kind, text = getattr(metric, "_type", ""), getattr(metric, "_documentation", "")
+            yield _row(f"`{_metric_name(metric)}`", kind, labels or "none", text)
         yield ""
 
 
@@ -162,9 +191,18 @@ def _registries() -> dict[str, CollectorRegistry]:
     }
 
 
-def _collector_name(collector: object) -> str:
+def _metric_name(collector: object) -> str:
     name = str(getattr(collector, "_name", ""))
     return f"{name}_total" if getattr(collector, "_type", "") == "counter" else name
+
+
+def _table(*headings: str) -> Iterator[str]:
+    yield _row(*headings)
+    yield "|" + "---|" * len(headings)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 if __name__ == "__main__":

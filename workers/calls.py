@@ -90,12 +90,13 @@ class Calls:
         if facts.version and facts.version != model.version:
             raise ModelNotFoundError(f"model '{model.name}' has no version '{facts.version[:64]}' here")
 
-    def load_trailer(self) -> tuple[str, bytes]:
-        """The ORCA load report of this moment."""
+    def load_trailers(self) -> tuple[tuple[str, bytes], ...]:
+        """The ORCA load report of this moment, under both of its names."""
         load = self._engine.load_now()
         self._metrics.observe_load(load)
         report = load_report.LoadReport(load.utilization, load.queued, load.running, load.kv_utilization)
-        return metadata.LOAD_REPORT, load_report.encode(report)
+        data = load_report.encode(report)
+        return (metadata.ORCA_LOAD_REPORT, data), (metadata.LOAD_REPORT, data)
 
     async def run(self, facts: CallFacts, payload: payload_pb2.Payload) -> AsyncGenerator[Chunk]:
         """The chunks of one call; close it to stop the work. Raises MeshError."""

@@ -113,7 +113,7 @@ async def answering(calls: Calls, context: Context) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        context.set_trailing_metadata((*_trailers(context), calls.load_trailer()))
+        context.set_trailing_metadata((*_trailers(context), *calls.load_trailers()))
 
 
 async def send_prompt_tokens(context: Context, chunk: Chunk) -> None:

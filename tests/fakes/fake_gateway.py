@@ -135,7 +135,7 @@ class FakeGateway(inference_pb2_grpc.InferenceServiceServicer):
         if self._server is not None:
             await self._server.stop(None)
 
-    async def Infer(self, request: inference_pb2.InferRequest, context: Any) -> inference_pb2.InferResponse:  # noqa: N802
+    async def Infer(self, request: inference_pb2.InferRequest, context: Any) -> inference_pb2.InferResponse:
         """Answer by the script."""
         self._note(context)
         self.arrived.set()
@@ -145,7 +145,7 @@ class FakeGateway(inference_pb2_grpc.InferenceServiceServicer):
             self._note_cancel()
             raise
 
-    async def InferStream(  # noqa: N802
+    async def InferStream(
         self, request: inference_pb2.InferStreamRequest, context: Any
     ) -> AsyncIterator[inference_pb2.InferStreamResponse]:
         """Answer by the script."""
@@ -159,14 +159,14 @@ class FakeGateway(inference_pb2_grpc.InferenceServiceServicer):
             self._note_cancel()
             raise
 
-    async def ListModels(  # noqa: N802
+    async def ListModels(
         self, request: inference_pb2.ListModelsRequest, context: Any
     ) -> inference_pb2.ListModelsResponse:
         """All models."""
         self._note(context)
         return inference_pb2.ListModelsResponse(models=MODELS.values())
 
-    async def GetModel(  # noqa: N802
+    async def GetModel(
         self, request: inference_pb2.GetModelRequest, context: Any
     ) -> inference_pb2.GetModelResponse:
         """One model."""

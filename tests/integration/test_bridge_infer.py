@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
 
 from inference_mesh.errors import (
@@ -18,7 +17,7 @@ from inference_mesh.errors import (
 )
 from inference_mesh.v1 import inference_pb2
 from tests.fakes.fake_gateway import last_piece, never, piece
-from tests.support.bridge import RunningBridge, raw_connection, running_bridge, post
+from tests.support.bridge import RunningBridge, post, raw_connection, running_bridge
 
 CHAT = {"model": "chat", "payload": {"prompt": "Once"}}
 
@@ -360,13 +359,12 @@ async def test_a_slow_reader_holds_back_the_stream_and_no_memory(bridge: Running
         while sent != bridge.gateway.sent_pieces:
             sent = bridge.gateway.sent_pieces
             await asyncio.sleep(0.5)
-        # What the kernel's buffers hold on loopback, not more.
-        assert sent * 16_384 < 24 * 1024 * 1024
+        # The kernel's buffers hold about 4 MiB on loopback; gRPC's window and ours little more.
+        assert sent * 16_384 < 6 * 1024 * 1024
     await asyncio.wait_for(bridge.gateway.cancelled.wait(), 5)
 
 
-async def test_httpx_sees_a_reusable_connection(bridge: RunningBridge) -> None:
+async def test_a_client_uses_one_connection_for_many_requests(bridge: RunningBridge) -> None:
     for _ in range(5):
         assert (await bridge.infer(CHAT)).status_code == 200
     assert bridge.service.http.open_connections == 1
-    assert isinstance(bridge.http, httpx.AsyncClient)

@@ -116,6 +116,7 @@ async def test_a_body_that_drips_after_the_answer_does_not_hold_the_connection(b
         answer = await connection.until_closed(5)
         dripping.cancel()
     assert status_of(answer) == 404
+    assert answer.count(b"HTTP/1.1 ") == 1
 
 
 @pytest.mark.parametrize("declares_length", [True, False], ids=["content-length", "chunked"])
@@ -277,7 +278,7 @@ async def test_over_the_cap_idle_connections_make_room_and_busy_ones_do_not() ->
         for _ in range(3):
             busy = await stack.enter_async_context(raw_connection(port))
             await busy.send(request)
-        while bridge.service.metrics.in_flight._value.get() < 3:
+        while bridge.in_flight < 3:
             await asyncio.sleep(0.01)
         async with raw_connection(port) as refused:
             answer = await refused.until_closed(2)

@@ -134,7 +134,7 @@ async def test_a_request_that_outlasts_the_grace_is_told_so(bridge: RunningBridg
     async with asyncio.TaskGroup() as group:
         unary = group.create_task(bridge.infer(CHAT))
         stream = group.create_task(bridge.infer(CHAT | {"stream": True}))
-        while bridge.service.metrics.in_flight._value.get() < 2:
+        while bridge.in_flight < 2:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         await bridge.service.stop(0.7)

@@ -24,6 +24,11 @@ class RunningBridge:
     gateway: FakeGateway
     http: httpx.AsyncClient
 
+    @property
+    def in_flight(self) -> float:
+        """Requests that the bridge is answering."""
+        return self.service.metrics.registry.get_sample_value("mesh_bridge_in_flight") or 0.0
+
     async def infer(self, document: Any, **headers: str) -> httpx.Response:
         """POST /api/infer."""
         names = {name.replace("_", "-"): value for name, value in headers.items()}

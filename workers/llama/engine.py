@@ -47,8 +47,6 @@ class LlamaEngine:
         self._thread: DecodeThread | None = None
         self._mailboxes: dict[Job, Mailbox] = {}
         self._admitted = 0
-        self._preparing = 0
-        self._is_prepared = asyncio.Event()
         self._is_closing = False
         self._request_s = TYPICAL_REQUEST_S
 
@@ -99,9 +97,6 @@ class LlamaEngine:
     async def close(self) -> None:
         """Fail what is running with ShuttingDownError, stop the thread, free the model."""
         self._is_closing = True
-        while self._preparing:
-            self._is_prepared.clear()
-            await self._is_prepared.wait()
         if self._thread is not None:
             await self._thread.close()
 
@@ -145,14 +140,10 @@ class LlamaEngine:
         remaining_s(request.deadline)
         arrived = time.monotonic()
         deadline = monotonic_deadline(request.deadline, asyncio.get_running_loop().time())
-        self._preparing += 1
-        try:
-            if request.payload.ByteSize() <= INLINE_BYTES:
-                return thread.opened.requests.job(request, deadline, arrived)
-            return await asyncio.to_thread(thread.opened.requests.job, request, deadline, arrived)
-        finally:
-            self._preparing -= 1
-            self._is_prepared.set()
+        read = thread.opened.requests.job
+        if request.payload.ByteSize() <= INLINE_BYTES:
+            return read(request, deadline, arrived)
+        return await asyncio.to_thread(read, request, deadline, arrived)
 
     async def _read(self, mailbox: Mailbox, deadline: float | None) -> AsyncGenerator[Chunk]:
         job = mailbox.job

@@ -7,16 +7,18 @@ from any thread; a context belongs to one.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inference_mesh import telemetry
-from inference_mesh.errors import ModelNotReadyError
+from inference_mesh.errors import ModelNotReadyError, ShuttingDownError
 
 log = telemetry.get_logger(__name__)
 
@@ -70,12 +72,30 @@ class NativeModel:
             raise ModelNotReadyError(f"llama.cpp cannot load {path.name}; the worker's log says why")
         self.vocabulary = self._llama.llama_model_get_vocab(self.handle)
         self.vocabulary_size = int(self._llama.llama_vocab_n_tokens(self.vocabulary))
+        self._readers = 0
+        self._readers_changed = threading.Condition()
 
     def close(self) -> None:
-        """Free the model; every context of it must be gone."""
-        if self.handle:
-            self._llama.llama_model_free(self.handle)
-            self.handle = None
+        """Free the model once no thread reads its vocabulary; every context must be gone."""
+        with self._readers_changed:
+            self._readers_changed.wait_for(lambda: self._readers == 0)
+            if self.handle:
+                self._llama.llama_model_free(self.handle)
+                self.handle = None
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Keeps the model in memory. Raises ShuttingDownError if it is gone."""
+        with self._readers_changed:
+            if not self.handle:
+                raise ShuttingDownError("the model was unloaded")
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._readers_changed:
+                self._readers -= 1
+                self._readers_changed.notify_all()
 
     @property
     def trained_context(self) -> int:
@@ -160,7 +180,8 @@ class NativeModel:
             tokens = np.empty(size, dtype=np.int32)
             pointer = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
             arguments = (text, len(text), pointer, size, adds_special, parses_special)
-            count = int(self._llama.llama_tokenize(self.vocabulary, *arguments))
+            with self._reading():
+                count = int(self._llama.llama_tokenize(self.vocabulary, *arguments))
             if count >= 0:
                 return [int(token) for token in tokens[:count]]
             size = -count

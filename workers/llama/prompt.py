@@ -42,6 +42,7 @@ class PromptReader:
             messages = [(message.role, message.content) for message in request.chat.messages]
             tokens = self._tokenize(self._template.render(messages))
         elif kind == "tokens":
+            self._check_length(len(request.tokens.ids))
             tokens = self.checked_ids(request.tokens.ids, "tokens.ids")
         else:
             raise InvalidInputError("generate has no input; set prompt, chat or tokens")
@@ -60,7 +61,7 @@ class PromptReader:
 
     def _tokenize(self, segments: Sequence[Segment]) -> list[int]:
         size = sum(len(segment.text.encode()) for segment in segments)
-        self._check_length(size // self._longest_piece)
+        self._check_length(size // self._longest_piece, "at least ")
         tokens: list[int] = []
         for index, segment in enumerate(segments):
             begins_itself = bool(self._begin_text) and segment.text.startswith(self._begin_text)
@@ -73,10 +74,10 @@ class PromptReader:
             tokens.pop()
         return tokens
 
-    def _check_length(self, count: int) -> None:
+    def _check_length(self, count: int, bound: str = "") -> None:
         if count > self._limit:
             raise InputTooLongError(
-                f"the prompt has at least {count} tokens; the model takes at most {self._limit}"
+                f"the prompt has {bound}{count} tokens; the model takes at most {self._limit}"
             )
 
 

@@ -1,0 +1,26 @@
+"""How generated input is run: a short form in every test run, a long one by `make fuzz`."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+EXAMPLES = 100
+LONG_EXAMPLES = 100 * EXAMPLES
+
+# No deadline: a busy machine is not a failure of the code under test.
+settings.register_profile(
+    "short", max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("long", settings.get_profile("short"), max_examples=LONG_EXAMPLES)
+settings.load_profile("short")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what has generated input as `fuzz`, and what starts the whole mesh as `e2e`."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.fuzz)
+        if "e2e" in item.path.parts:
+            item.add_marker(pytest.mark.e2e)
