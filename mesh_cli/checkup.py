@@ -122,7 +122,7 @@ def _check_packages() -> Iterator[Check]:
 
 def _check_models() -> Iterator[Check]:
     for model in embedded_models().values():
-        if model.is_present:
+        if model.is_present():
             yield Check(f"model {model.name}", Verdict.OK, str(model.path))
         else:
             yield Check(f"model {model.name}", Verdict.NOTE, "is not there", model.cure)

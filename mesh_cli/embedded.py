@@ -26,7 +26,6 @@ class EmbeddedModel:
     file: Path
     maker: str | None = None
 
-    @property
     def is_present(self) -> bool:
         """True if it can be loaded now."""
         return self.file.is_file()

@@ -184,7 +184,7 @@ def _resolve_embedded(model: MeshModel) -> LocalModel:
         problem = f"there is no embedded model '{name}'; there are {', '.join(sorted(known))}"
         return LocalModel(model, Path(name), model.runtime or "onnx", problem)
     found = known[name]
-    missing = None if found.is_present else f"the embedded model '{name}' is not there yet: {found.cure}"
+    missing = None if found.is_present() else f"the embedded model '{name}' is not there yet: {found.cure}"
     runtime: Runtime = "llama" if found.path.suffix == ".gguf" else "onnx"
     return LocalModel(model, found.path, model.runtime or runtime, missing)
 

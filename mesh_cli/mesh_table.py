@@ -116,7 +116,9 @@ class LiveView:
     def _render(self) -> Group:
         if self._state is None:
             return Group(Text("starting"))
-        hint = "Ctrl-C stops the mesh, twice at once" if self._state.is_settled else "starting"
+        statuses = {service.status for service in self._state.services}
+        is_ending = bool(statuses & {Status.STOPPING, Status.STOPPED})
+        hint = "stopping; Ctrl-C again kills" if is_ending else "Ctrl-C stops the mesh"
         return Group(
             table_of(self._state, time.time()),
             Text(""),

@@ -55,7 +55,7 @@ def ask_readiness(port: int, timeout_s: float = TIMEOUT_S) -> Readiness:
         answer = connection.getresponse()
         body = answer.read(64 * 1024)
     except (OSError, http.client.HTTPException) as error:
-        return Readiness(False, f"does not answer /readyz: {error or type(error).__name__}")
+        return Readiness(False, f"does not answer /readyz: {str(error) or type(error).__name__}")
     finally:
         connection.close()
     return READY if answer.status == 200 else readiness_of(body)

@@ -7,6 +7,7 @@ which no watch of the file itself sees. A file that cannot be read or parsed cha
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +19,18 @@ from inference_mesh.config.errors import ConfigError, Problem
 log = telemetry.get_logger(__name__)
 
 POLL_INTERVAL_S = 0.5
-MAX_FILE_BYTES = 4 * 1024 * 1024
+MAX_FILE_BYTES = 1024 * 1024
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Outcome(Generic[T]):
+    """Result of one reading: a value or an error, and the digest of what was read."""
+
+    digest: bytes
+    value: T | None = None
+    error: ConfigError | None = None
 
 
 class WatchedFile(Generic[T]):
@@ -62,32 +72,50 @@ class WatchedFile(Generic[T]):
 
     def check(self) -> None:
         """Read the file and take its value if the content changed; never raises."""
+        self._take(self._attempt())
+
+    async def watch(self, interval_s: float = POLL_INTERVAL_S) -> None:
+        """Check for ever; run it in a TaskGroup and cancel it to stop.
+
+        Reading and parsing happen in a thread: a large file takes longer than the event loop
+        can be spared.
+        """
+        while True:
+            await asyncio.sleep(interval_s)
+            self._take(await asyncio.to_thread(self._attempt))
+
+    def _attempt(self) -> _Outcome[T] | None:
+        """What the file says now; None if its content is what it was."""
         try:
             data = self._read()
         except ConfigError as error:
-            self._fail(error, hashlib.sha256(str(error).encode()).digest())
-            return
+            return _Outcome(hashlib.sha256(str(error).encode()).digest(), error=error)
         digest = hashlib.sha256(data).digest()
         if digest == self._digest:
-            return
+            return None
         try:
-            value = self._parse(data.decode("utf-8"))
+            return _Outcome(digest, value=self._parse(data.decode("utf-8")))
         except UnicodeDecodeError:
-            self._fail(ConfigError(str(self._path), (Problem("", "is not UTF-8"),)), digest)
+            return _Outcome(digest, error=ConfigError(str(self._path), (Problem("", "is not UTF-8"),)))
         except ConfigError as error:
-            self._fail(error, digest)
-        else:
-            self._digest, self._value, self.last_error = digest, value, None
-            log.info("configuration loaded", path=str(self._path))
-            self._tell(None)
-            if self._on_change is not None:
-                self._on_change(value)
+            return _Outcome(digest, error=error)
 
-    async def watch(self, interval_s: float = POLL_INTERVAL_S) -> None:
-        """Check for ever; run it in a TaskGroup and cancel it to stop."""
-        while True:
-            await asyncio.sleep(interval_s)
-            self.check()
+    def _take(self, outcome: _Outcome[T] | None) -> None:
+        """Make an outcome the state, and tell who wants to know; in the event loop's thread."""
+        if outcome is None or outcome.digest == self._digest:
+            return
+        self._digest, self.last_error = outcome.digest, outcome.error
+        if outcome.error is not None:
+            log.error(
+                "configuration refused, the last good one stays", path=str(self._path), reason=str(outcome.error)
+            )
+        else:
+            self._value = outcome.value
+            log.info("configuration loaded", path=str(self._path))
+        if self._on_reload is not None:
+            self._on_reload(outcome.error)
+        if outcome.value is not None and self._on_change is not None:
+            self._on_change(outcome.value)
 
     def _read(self) -> bytes:
         try:
@@ -97,14 +125,3 @@ class WatchedFile(Generic[T]):
             return resolved.read_bytes()
         except OSError as error:
             raise ConfigError(str(self._path), (Problem("", f"cannot be read: {error.strerror}"),)) from None
-
-    def _fail(self, error: ConfigError, digest: bytes) -> None:
-        if digest == self._digest and self.last_error is not None:
-            return
-        self._digest, self.last_error = digest, error
-        log.error("configuration refused, the last good one stays", path=str(self._path), reason=str(error))
-        self._tell(error)
-
-    def _tell(self, error: ConfigError | None) -> None:
-        if self._on_reload is not None:
-            self._on_reload(error)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from inference_mesh.config.errors import ConfigError, Problem
 
-MAX_FILE_BYTES = 4 * 1024 * 1024
+MAX_FILE_BYTES = 1024 * 1024
 
 M = TypeVar("M", bound=BaseModel)
 Path = tuple[int | str, ...]

@@ -19,7 +19,7 @@ def prepare() -> None:
 
 
 def _prepare(model: EmbeddedModel) -> bool:
-    if model.is_present:
+    if model.is_present():
         print(f"{model.name}: is there ({model.path})", flush=True)
         return True
     if model.maker is None:
@@ -28,7 +28,7 @@ def _prepare(model: EmbeddedModel) -> bool:
     print(f"{model.name}: is made by `python -m {model.maker}` …", flush=True)
     command = [sys.executable, "-P", "-m", model.maker]
     ended = subprocess.run(command, check=False, env=child_environment(os.environ))
-    if ended.returncode == 0 and model.is_present:
+    if ended.returncode == 0 and model.is_present():
         return True
     print(f"{model.name}: could not be made (exit code {ended.returncode})", file=sys.stderr, flush=True)
     return False

@@ -77,6 +77,11 @@ class Mesh:
     gateway: MeshProcess
     bridge: MeshProcess
 
+    def pids(self) -> dict[str, int]:
+        """Process ids by name."""
+        services = {"gateway": self.gateway.pid, "bridge": self.bridge.pid}
+        return {**services, **{f"worker {name}": worker.pid for name, worker in self.workers.items()}}
+
     def processes_of(self, model: str, path: str) -> dict[str, MeshProcess]:
         """The processes that a call passes, by role."""
         passed = {"worker": self.workers[model]}
@@ -93,13 +98,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds; the median is reported")
     rounds: int = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder, process_group(Path(folder)) as group:
-        samples = asyncio.run(_measure(_start(group, Path(folder)), rounds))
+        samples = asyncio.run(_measure(start_mesh(group, Path(folder)), rounds))
     figures = [figure for key, found in samples.items() for figure in _figures(*key, found)]
     _print(samples)
     print(f"\n{len(figures)} figures in {write_report('hops', figures)}; reproduce with: {COMMAND}")
 
 
-def _start(group: ProcessGroup, folder: Path) -> Mesh:
+def start_mesh(group: ProcessGroup, folder: Path) -> Mesh:
+    """The mesh on the embedded models, ready."""
     workers = {
         "iris": group.worker(IRIS, name="iris", runtime="onnx"),
         "minilm": group.worker(MINILM, name="minilm", runtime="onnx"),

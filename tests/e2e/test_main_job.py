@@ -48,7 +48,7 @@ async def test_a_chat_answer_is_the_same_whole_streamed_by_rest_and_by_grpc(mesh
     async with MeshClient(mesh.gateway.grpc_target) as client:
         by_grpc = "".join([piece.output.generate.text async for piece in client.stream("tiny-chat", HELLO)])
     assert "".join(piece.get("output", {}).get("text", "") for piece in pieces) == whole["text"] == by_grpc
-    assert len(pieces) > 2
+    assert len(pieces) >= 2
     assert whole["text"].startswith("I am")
     assert whole["finish_reason"] == "stop"
     assert pieces[-1]["usage"]["completion_tokens"] > 0
