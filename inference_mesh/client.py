@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import grpc
-from typing_extensions import Self
 
 from inference_mesh import json_payload
 from inference_mesh.channels import open_channel

@@ -14,8 +14,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 
-from inference_mesh.messages import parsed
 from inference_mesh.errors import ModelNotFoundError
+from inference_mesh.messages import parsed
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
 

@@ -43,7 +43,7 @@ Document = Mapping[str, Any]
 
 
 def task_name(task: payload_pb2.Task) -> str:
-    """The name of a task as JSON and YAML have it: "generate", "embed", …"""
+    """The name of a task as JSON and YAML have it, such as "generate"."""
     return payload_pb2.Task.Name(task).removeprefix("TASK_").lower()
 
 

@@ -91,7 +91,7 @@ def _unary_handler(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHa
         _remember_request_id(context)
         try:
             return await inner(request, context)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # every error becomes a status here, and only here
             await _abort(context, error)
 
     make = (
@@ -111,7 +111,7 @@ def _streaming_handler(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMeth
         try:
             async for response in _responses(inner, request, context):
                 yield response
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # every error becomes a status here, and only here
             await _abort(context, error)
 
     make = (

@@ -95,7 +95,8 @@ class TextFormatter(logging.Formatter):
         """The line of one record."""
         fields = {**_context_fields(), **getattr(record, "fields", {})}
         details = " ".join(f"{key}={value}" for key, value in fields.items())
-        line = f"{_iso_time(record.created)} {record.levelname:<7} {self._service}: {record.getMessage()} {details}"
+        head = f"{_iso_time(record.created)} {record.levelname:<7} {self._service}"
+        line = f"{head}: {record.getMessage()} {details}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

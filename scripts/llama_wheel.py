@@ -43,8 +43,8 @@ def cached_wheel(folder: Path) -> Path | None:
 
 def build_wheel(requirements: Path, folder: Path, progress: Progress) -> None:
     """Compile the wheel and put it into `folder` at once. Raises SetupError."""
+    _remove_left_over(folder.parent)
     building = folder.with_name(f"{folder.name}.{os.getpid()}")
-    shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
         _compile(requirements, building, progress)
@@ -81,6 +81,13 @@ def _compile(requirements: Path, building: Path, progress: Progress) -> None:
         "SKBUILD_WHEEL_EXCLUDE": EXCLUDED,
     }
     progress.run("llama.cpp: compiling", command, variables, describe=_files_compiled)
+
+
+def _remove_left_over(wheels: Path) -> None:
+    """What builds left that were killed: their folders end in the id of a process that is no more."""
+    for folder in wheels.glob("*.*"):
+        if not Path("/proc", folder.suffix[1:]).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _files_compiled(output: bytes) -> str:

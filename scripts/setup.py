@@ -108,13 +108,17 @@ def missing_tools() -> str:
 
 def _set_up(progress: Progress, wanted: dict[str, str]) -> None:
     wheel = Wheel(progress)
+    if _stamps().get("llama") == wanted["llama"]:
+        _install(progress, wanted)
+        return
     wheel.start()
     try:
         _install(progress, wanted)
         wheel.join()
         if wheel.error:
             raise wheel.error
-        _install_llama(progress, wheel, wanted)
+        _pip(progress, "llama.cpp", "--no-deps", "--force-reinstall", str(cached_wheel(wheel.folder)))
+        _stamp("llama", wanted)
     except SetupError as error:
         raise wheel.error or error from None
     finally:
@@ -136,12 +140,6 @@ def _install(progress: Progress, wanted: dict[str, str]) -> None:
     if done.get("minilm") != wanted["minilm"] or not MINILM.is_file():
         progress.run("model minilm: fetching and converting", [str(PYTHON), "-m", "models.minilm"])
     _stamp("minilm", wanted)
-
-
-def _install_llama(progress: Progress, wheel: Wheel, wanted: dict[str, str]) -> None:
-    if _stamps().get("llama") != wanted["llama"]:
-        _pip(progress, "llama.cpp", "--no-deps", "--force-reinstall", str(cached_wheel(wheel.folder)))
-    _stamp("llama", wanted)
 
 
 def _pip(progress: Progress, name: str, *arguments: str) -> None:

@@ -142,7 +142,9 @@ class Calls:
                     seconds = time.monotonic() - started
                     self._metrics.request_ended(facts.protocol, code, seconds)
                     self._metrics.observe_load(self._engine.load_now())
-                    log.info("call", protocol=facts.protocol, model=name, code=code, seconds=round(seconds, 6))
+                    log.info(
+                        "call", protocol=facts.protocol, model=name, code=code, seconds=round(seconds, 6)
+                    )
         finally:
             with contextlib.suppress(ValueError):
                 telemetry.current_request_id.reset(token)

@@ -32,9 +32,9 @@ class InferenceServicer:
         """One whole answer."""
         request = parsed(inference_pb2.InferRequest, data)
         facts = call_facts("native", request, context)
-        async with answering(self._calls, context):
-            async with contextlib.aclosing(self._calls.run(facts, request.payload)) as chunks:
-                chunk = await whole(chunks)
+        run = self._calls.run(facts, request.payload)
+        async with answering(self._calls, context), contextlib.aclosing(run) as chunks:
+            chunk = await whole(chunks)
             await send_prompt_tokens(context, chunk)
             add_usage(context, chunk)
         model = self._calls.model
@@ -53,16 +53,16 @@ class InferenceServicer:
         facts = call_facts("native-stream", request, context)
         model = self._calls.model
         head = {"model": model.name, "version": model.version, "request_id": facts.request_id}
-        async with answering(self._calls, context):
-            async with contextlib.aclosing(self._calls.run(facts, request.payload)) as chunks:
-                async for chunk in chunks:
-                    if head:
-                        await send_prompt_tokens(context, chunk)
-                    add_usage(context, chunk)
-                    yield inference_pb2.InferStreamResponse(
-                        output=chunk.output, usage=chunk.usage, timing=chunk.timing, **head
-                    )
-                    head = {}
+        run = self._calls.run(facts, request.payload)
+        async with answering(self._calls, context), contextlib.aclosing(run) as chunks:
+            async for chunk in chunks:
+                if head:
+                    await send_prompt_tokens(context, chunk)
+                add_usage(context, chunk)
+                yield inference_pb2.InferStreamResponse(
+                    output=chunk.output, usage=chunk.usage, timing=chunk.timing, **head
+                )
+                head = {}
 
     async def list_models(self, data: bytes, context: Context) -> Message:
         """This one model."""

@@ -19,7 +19,10 @@ class WorkerMetrics:
         self.registry = CollectorRegistry()
         self._model = model
         self._requests = Counter(
-            "mesh_worker_requests", "Requests that ended.", ("model", "protocol", "code"), registry=self.registry
+            "mesh_worker_requests",
+            "Requests that ended.",
+            ("model", "protocol", "code"),
+            registry=self.registry,
         )
         self._seconds = Histogram(
             "mesh_worker_request_seconds",
@@ -49,13 +52,17 @@ class WorkerMetrics:
             registry=self.registry,
         )
         self._expired = Counter(
-            "mesh_worker_expired", "Requests whose deadline passed before they were answered.", ("model",),
+            "mesh_worker_expired",
+            "Requests whose deadline passed before they were answered.",
+            ("model",),
             registry=self.registry,
         )
         self._in_flight = self._gauge("mesh_worker_in_flight", "Requests taken and not ended.")
         self._running = self._gauge("mesh_worker_running", "Requests at work in the engine.")
         self._queued = self._gauge("mesh_worker_queue_depth", "Requests that wait for the engine.")
-        self._utilization = self._gauge("mesh_worker_utilization_ratio", "Share of the engine at work, 0 to 1.")
+        self._utilization = self._gauge(
+            "mesh_worker_utilization_ratio", "Share of the engine at work, 0 to 1."
+        )
         self._kv = self._gauge("mesh_worker_kv_cache_usage_ratio", "Share of the KV cache in use, 0 to 1.")
         self._ready = self._gauge("mesh_worker_model_ready", "1 if the model answers.")
 

@@ -107,14 +107,12 @@ def _typed_tensor(entry: InputTensor) -> payload_pb2.Tensor:
     field = _CONTENTS.get(entry.datatype)
     if field is None:
         raise InvalidInputError(
-            f"tensor '{entry.name}': datatype '{entry.datatype}'; typed contents are of {', '.join(_CONTENTS)}"
+            f"tensor '{entry.name}': datatype '{entry.datatype}'; typed are {', '.join(_CONTENTS)}"
         )
     values = getattr(entry.contents, field)
     array = _array(entry, values)
     tensor = tensors.from_array(entry.name, array)
-    return payload_pb2.Tensor(
-        name=entry.name, datatype=entry.datatype, shape=entry.shape, data=tensor.data
-    )
+    return payload_pb2.Tensor(name=entry.name, datatype=entry.datatype, shape=entry.shape, data=tensor.data)
 
 
 def _array(entry: InputTensor, values: Any) -> np.ndarray[Any, Any]:
@@ -125,7 +123,9 @@ def _array(entry: InputTensor, values: Any) -> np.ndarray[Any, Any]:
     try:
         return np.array(values, dtype=tensors.DATATYPES[entry.datatype])
     except OverflowError:
-        raise InvalidInputError(f"tensor '{entry.name}': a value is out of range of {entry.datatype}") from None
+        raise InvalidInputError(
+            f"tensor '{entry.name}': a value is out of range of {entry.datatype}"
+        ) from None
 
 
 def _texts_of(inputs: list[payload_pb2.Tensor]) -> list[str]:

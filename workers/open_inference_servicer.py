@@ -85,7 +85,9 @@ class OpenInferenceServicer:
                 request = parsed(oip.ModelInferRequest, data)
                 first_name = first_name or request.model_name
                 if request.model_name != first_name:
-                    raise InvalidInputError(f"this stream is of model '{first_name}'; open another for another")
+                    raise InvalidInputError(
+                        f"this stream is of model '{first_name}'; open another for another"
+                    )
                 async for response in self._responses(request, context):
                     yield response
             except MeshError as error:
@@ -113,7 +115,8 @@ class OpenInferenceServicer:
             "ModelInfer": self.model_infer,
         }
         methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            name: grpc.unary_unary_rpc_method_handler(method, None, serialized) for name, method in unary.items()
+            name: grpc.unary_unary_rpc_method_handler(method, None, serialized)
+            for name, method in unary.items()
         }
         methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             self.model_stream_infer, None, serialized

@@ -30,7 +30,6 @@ from workers.settings import WorkerSettings
 log = telemetry.get_logger(__name__)
 
 
-
 class WorkerService:
     """One model behind every protocol that a worker speaks."""
 
@@ -65,7 +64,7 @@ class WorkerService:
         try:
             await self._engine.load()
         except ModelNotReadyError as error:
-            log.error("model not loaded", model=self._settings.name, reason=error.message)
+            log.error("model not loaded", model=self._settings.name, reason=error.message)  # noqa: TRY400
             self._calls.refuse(error)
             return
         self._calls.open()
@@ -91,7 +90,11 @@ class WorkerService:
         if self._is_draining:
             return Readiness(False, {**detail, "reason": "shutting down"})
         failure = self._calls.failure
-        return Readiness(True, detail) if failure is None else Readiness(False, {**detail, "reason": failure.message})
+        return (
+            Readiness(True, detail)
+            if failure is None
+            else Readiness(False, {**detail, "reason": failure.message})
+        )
 
     def _services_ready(self) -> dict[str, bool]:
         is_ready = self._calls.failure is None

@@ -27,10 +27,14 @@ class WorkerSettings(ServiceSettings):
     )
     version: str = Field("", max_length=64, description="Version of the model, as the registry has it.")
     grpc_port: int = Field(50051, ge=0, le=65535, description="gRPC port; 0 = any free one.")
-    threads: int = Field(0, ge=0, le=1024, description="Threads of one computation; 0 = as the machine allows.")
+    threads: int = Field(
+        0, ge=0, le=1024, description="Threads of one computation; 0 = as the machine allows."
+    )
     max_queue: int = Field(256, ge=1, le=100_000, description="Requests that may wait; more are refused.")
     slots: int = Field(8, ge=1, le=256, description="llama: answers generated at the same time.")
-    context: int = Field(0, ge=0, description="llama: tokens of prompt and answer; 0 = as the model was trained.")
+    context: int = Field(
+        0, ge=0, description="llama: tokens of prompt and answer; 0 = as the model was trained."
+    )
     max_tokens: int = Field(256, ge=1, description="llama: answer's length where the request names none.")
     sessions: int = Field(2, ge=1, le=64, description="onnx: batches computed at the same time.")
     max_batch_rows: int = Field(32, ge=1, le=4096, description="onnx: most rows of one batch.")

@@ -107,7 +107,9 @@ class WatchedFile(Generic[T]):
         self._digest, self.last_error = outcome.digest, outcome.error
         if outcome.error is not None:
             log.error(
-                "configuration refused, the last good one stays", path=str(self._path), reason=str(outcome.error)
+                "configuration refused, the last good one stays",
+                path=str(self._path),
+                reason=str(outcome.error),
             )
         else:
             self._value = outcome.value

@@ -10,6 +10,7 @@ import argparse
 import time
 from pathlib import Path
 
+from inference_mesh.cache import cache_dir
 from models.tiny_chat import evaluate
 
 STEPS = ("train", "write", "evaluate")
@@ -42,7 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", type=Path, default=evaluate.DEFAULT_MODEL, help="the GGUF file")
     parser.add_argument(
-        "--checkpoint", type=Path, default=Path("tiny-chat-checkpoint"), help="folder for the float weights"
+        "--checkpoint",
+        type=Path,
+        default=cache_dir() / "tiny-chat-checkpoint",
+        help="folder for the float weights",
     )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the training")
     parser.add_argument("--failures", action="store_true", help="print every question that was not exact")

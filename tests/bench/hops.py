@@ -55,7 +55,11 @@ LOADS = (
         requests=800,
     ),
     Load("minilm", {"text": "The gateway picks the worker with the least outstanding work."}, requests=160),
-    Load("tiny-chat", {"messages": [{"role": "user", "content": "Who are you?"}], "temperature": 0}, requests=120),
+    Load(
+        "tiny-chat",
+        {"messages": [{"role": "user", "content": "Who are you?"}], "temperature": 0},
+        requests=120,
+    ),
 )
 
 
@@ -126,7 +130,11 @@ async def _measure(mesh: Mesh, rounds: int) -> dict[tuple[str, str], list[Sample
     for number in range(-1, rounds):
         for load in LOADS:
             for path in PATHS:
-                print(f"\rround {max(number, 0) + 1}/{rounds}  {load.model}  {path}".ljust(70), end="", flush=True)
+                print(
+                    f"\rround {max(number, 0) + 1}/{rounds}  {load.model}  {path}".ljust(70),
+                    end="",
+                    flush=True,
+                )
                 sample = await _sample(mesh, load, path)
                 if number >= 0:
                     samples.setdefault((load.model, path), []).append(sample)
@@ -194,7 +202,12 @@ def _figures(model: str, path: str, samples: list[Sample]) -> list[Figure]:
 
 
 def _print(samples: dict[tuple[str, str], list[Sample]]) -> None:
-    columns = ("requests/s", "p50 ms", "p99 ms", *(f"CPU µs/request {role}" for role in ("worker", "gateway", "bridge")))
+    columns = (
+        "requests/s",
+        "p50 ms",
+        "p99 ms",
+        *(f"CPU µs/request {role}" for role in ("worker", "gateway", "bridge")),
+    )
     rows = []
     for (model, path), found in samples.items():
         values = _medians(found)

@@ -83,9 +83,10 @@ async def soak(mesh: Mesh, seconds: float) -> Outcome:
     """Load the mesh for so long, and watch its processes."""
     processes = {name: psutil.Process(pid) for name, pid in mesh.pids().items()}
     outcome = Outcome(seconds, 0, 0, [], {name: Usage() for name in processes})
-    async with MeshClient(mesh.gateway.grpc_target) as client, httpx.AsyncClient(
-        base_url=mesh.bridge.url, timeout=60
-    ) as http:
+    async with (
+        MeshClient(mesh.gateway.grpc_target) as client,
+        httpx.AsyncClient(base_url=mesh.bridge.url, timeout=60) as http,
+    ):
         await _load(client, http, outcome, time.monotonic() + min(5.0, seconds / 4))
         for name, process in processes.items():
             usage = outcome.usage[name]
@@ -116,7 +117,11 @@ async def _load(client: MeshClient, http: httpx.AsyncClient, outcome: Outcome, u
         while time.monotonic() < until_s:
             number = next(numbers)
             load = LOADS[number % len(LOADS)]
-            call = _by_rest(http, load.model, load.payload) if number % 2 else _by_grpc(client, load.model, load.payload)
+            call = (
+                _by_rest(http, load.model, load.payload)
+                if number % 2
+                else _by_grpc(client, load.model, load.payload)
+            )
             await _one(call, outcome, is_cancelled=number % CANCEL_EVERY == 0)
 
     await asyncio.gather(*(caller() for _ in range(CALLERS)))
@@ -137,7 +142,9 @@ def _by_grpc(client: MeshClient, model: str, payload: dict[str, object]) -> Call
     return lambda: client.infer(model, payload)
 
 
-def _by_rest(http: httpx.AsyncClient, model: str, payload: dict[str, object]) -> Callable[[], Awaitable[object]]:
+def _by_rest(
+    http: httpx.AsyncClient, model: str, payload: dict[str, object]
+) -> Callable[[], Awaitable[object]]:
     async def call() -> None:
         answer = await http.post("/api/infer", json={"model": model, "payload": payload})
         answer.raise_for_status()
@@ -156,7 +163,13 @@ def _figures(outcome: Outcome) -> list[Figure]:
         growth, files = usage.growth_mib(), usage.files_after - usage.files_before
         target = f"<= {allowed_mib:g}"
         figures.append(
-            Figure(f"{name}: MiB grown in the second half", round(growth, 2), COMMAND, target, growth <= allowed_mib)
+            Figure(
+                f"{name}: MiB grown in the second half",
+                round(growth, 2),
+                COMMAND,
+                target,
+                growth <= allowed_mib,
+            )
         )
         left_over = f"<= {MAX_LEFT_OVER}"
         figures.append(Figure(f"{name}: open files more", files, COMMAND, left_over, files <= MAX_LEFT_OVER))

@@ -52,7 +52,9 @@ def start_mesh(group: ProcessGroup, folder: Path) -> RunningMesh:
     }
     for worker in workers.values():
         worker.wait_until_ready()
-    models_file = write_models_file(folder / "models.yaml", {name: [worker] for name, worker in workers.items()})
+    models_file = write_models_file(
+        folder / "models.yaml", {name: [worker] for name, worker in workers.items()}
+    )
     gateway = group.gateway(models_file)
     gateway.wait_until_ready()
     bridge = group.bridge(gateway)

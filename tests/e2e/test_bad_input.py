@@ -43,7 +43,11 @@ def _post(mesh: RunningMesh, content: bytes | None = None, **body: Any) -> httpx
         ({"model": "tiny-chat", "payload": {"prompt": "x", "temperature": 99}}, 400, "INVALID_ARGUMENT"),
         ({"model": "tiny-chat", "payload": {"tokens": [4_000_000_000]}}, 400, "INVALID_ARGUMENT"),
         ({"model": "minilm", "payload": "word " * 5_000}, 400, "INVALID_ARGUMENT"),
-        ({"model": "iris", "payload": {"inputs": [{**FEATURES, "shape": [1, 5], "data": [0] * 5}]}}, 400, None),
+        (
+            {"model": "iris", "payload": {"inputs": [{**FEATURES, "shape": [1, 5], "data": [0] * 5}]}},
+            400,
+            None,
+        ),
         ({"model": "iris", "payload": {"inputs": [{**FEATURES, "datatype": "INT64"}]}}, 400, None),
         ({"model": "iris", "payload": {"inputs": [{**FEATURES, "name": "colour"}]}}, 400, None),
         ({"model": "iris", "payload": {"inputs": [FEATURES], "outputs": ["nothing"]}}, 400, None),
@@ -87,8 +91,9 @@ async def _raw_call(mesh: RunningMesh, method: str, data: bytes) -> MeshError:
     async with grpc.aio.insecure_channel(
         mesh.gateway.grpc_target, options=channel_options(64 * MIB)
     ) as channel:
+        call: Any = channel.unary_unary(method)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary(method)(data)
+            await call(data)
     assert "class" not in (caught.value.details() or "")
     assert "Error" not in (caught.value.details() or "")
     return error_from_rpc(caught.value)
@@ -116,7 +121,9 @@ async def test_malformed_protobuf_is_invalid_argument_without_class_names(
 
 
 async def test_a_message_over_the_limit_is_resource_exhausted(mesh: RunningMesh) -> None:
-    error = await _raw_call(mesh, "/inference_mesh.v1.InferenceService/Infer", b"\x0a\x04iris" + b"\0" * (17 * MIB))
+    error = await _raw_call(
+        mesh, "/inference_mesh.v1.InferenceService/Infer", b"\x0a\x04iris" + b"\0" * (17 * MIB)
+    )
     assert isinstance(error, RequestTooLargeError)
 
 
@@ -125,7 +132,9 @@ async def test_an_unknown_method_is_unimplemented(mesh: RunningMesh) -> None:
     assert error.code == grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_missing_and_wrong_keys_read_the_same_and_a_right_one_passes(group: ProcessGroup, tmp_path: Any) -> None:
+def test_missing_and_wrong_keys_read_the_same_and_a_right_one_passes(
+    group: ProcessGroup, tmp_path: Any
+) -> None:
     plain, stored = new_key()
     other, _ = new_key()
     keys = tmp_path / "keys.yaml"

@@ -123,7 +123,9 @@ async def test_a_stopped_worker_is_noticed_within_5_s_and_its_replica_answers(
     gateway = _gateway(group, tmp_path, {"tiny-chat": workers})
 
     def ready() -> float:
-        return metric_sum(http_text_of(f"{gateway.url}/metrics"), "mesh_gateway_endpoint_ready", model="tiny-chat")
+        return metric_sum(
+            http_text_of(f"{gateway.url}/metrics"), "mesh_gateway_endpoint_ready", model="tiny-chat"
+        )
 
     await asyncio.to_thread(wait_until, lambda: ready() == 2, "both replicas are ready")
     workers[0].signal(signal.SIGSTOP)
@@ -168,7 +170,9 @@ async def test_a_broken_registry_under_load_fails_no_call_and_a_metric_says_so(
             models_file.write_text(broken)
             await asyncio.to_thread(wait_until, lambda: reload_state() == 0, f"{broken!r} is refused", 3.0)
             models_file.write_text(good)
-            live_s = await asyncio.to_thread(wait_until, lambda: reload_state() == 1, "the good one is live", 3.0)
+            live_s = await asyncio.to_thread(
+                wait_until, lambda: reload_state() == 1, "the good one is live", 3.0
+            )
             assert live_s < 2.0
         stop.set()
     assert calls > 50
@@ -222,7 +226,9 @@ def test_a_truncated_model_does_not_become_ready_and_the_others_serve(
     bridge.wait_for_ports()
 
     def answers(model: str, payload: object) -> int:
-        return httpx.post(f"{bridge.url}/api/infer", json={"model": model, "payload": payload}, timeout=10).status_code
+        return httpx.post(
+            f"{bridge.url}/api/infer", json={"model": model, "payload": payload}, timeout=10
+        ).status_code
 
     wait_until(lambda: answers("iris", SETOSA) == 200, "the good model answers")
     assert answers("bad", SETOSA if runtime == "onnx" else "hello") in {400, 503}

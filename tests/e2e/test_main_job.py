@@ -66,7 +66,9 @@ async def test_a_classification_is_the_same_by_rest_and_by_grpc(mesh: RunningMes
 
 
 async def test_every_model_is_listed_with_its_task_by_both_ways_in(mesh: RunningMesh) -> None:
-    by_rest = {model["name"]: model["task"] for model in httpx.get(f"{mesh.bridge.url}/api/models").json()["models"]}
+    by_rest = {
+        model["name"]: model["task"] for model in httpx.get(f"{mesh.bridge.url}/api/models").json()["models"]
+    }
     assert by_rest == {"iris": "tensors", "minilm": "embed", "tiny-chat": "generate"}
     async with MeshClient(mesh.gateway.grpc_target) as client:
         assert [model.name for model in await client.models()] == sorted(by_rest)
@@ -75,7 +77,9 @@ async def test_every_model_is_listed_with_its_task_by_both_ways_in(mesh: Running
 def test_one_request_is_one_trace_and_one_id_in_every_log(mesh: RunningMesh) -> None:
     request_id = "trace-me-1"
     answer = httpx.post(
-        f"{mesh.bridge.url}/api/infer", json={"model": "iris", "payload": SETOSA}, headers={"x-request-id": request_id}
+        f"{mesh.bridge.url}/api/infer",
+        json={"model": "iris", "payload": SETOSA},
+        headers={"x-request-id": request_id},
     )
     assert answer.headers["x-request-id"] == request_id
     traces = set()

@@ -63,6 +63,14 @@ async def served() -> AsyncIterator[tuple[grpc.aio.Channel, _Servicer]]:
     await server.stop(0)
 
 
+def _unary(channel: grpc.aio.Channel) -> Any:
+    return channel.unary_unary("/t.T/Unary")
+
+
+def _stream(channel: grpc.aio.Channel) -> Any:
+    return channel.unary_stream("/t.T/Stream")
+
+
 async def _error_of(call: Any) -> MeshError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
@@ -76,35 +84,43 @@ async def _read_all(call: Any) -> None:
 
 async def test_a_mesh_error_reaches_the_caller_as_itself(served: tuple[grpc.aio.Channel, _Servicer]) -> None:
     channel, _ = served
-    error = await _error_of(channel.unary_unary("/t.T/Unary")(b"invalid"))
+    error = await _error_of(_unary(channel)(b"invalid"))
     assert (type(error), error.message) == (InvalidInputError, "bad field")
 
 
-async def test_a_retry_hint_travels_as_details_and_as_pushback(served: tuple[grpc.aio.Channel, _Servicer]) -> None:
+async def test_a_retry_hint_travels_as_details_and_as_pushback(
+    served: tuple[grpc.aio.Channel, _Servicer],
+) -> None:
     channel, _ = served
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await channel.unary_unary("/t.T/Unary")(b"overloaded")
+        await _unary(channel)(b"overloaded")
     assert error_from_rpc(caught.value).retry_after_s == 0.25
     assert ("grpc-retry-pushback-ms", "250") in tuple(caught.value.trailing_metadata())
 
 
-async def test_an_unmapped_exception_shows_nothing_of_itself(served: tuple[grpc.aio.Channel, _Servicer]) -> None:
+async def test_an_unmapped_exception_shows_nothing_of_itself(
+    served: tuple[grpc.aio.Channel, _Servicer],
+) -> None:
     channel, _ = served
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await channel.unary_unary("/t.T/Unary")(b"unmapped")
+        await _unary(channel)(b"unmapped")
     assert caught.value.code() == grpc.StatusCode.INTERNAL
     assert caught.value.details() == "internal error"
 
 
-async def test_an_error_in_the_middle_of_a_stream_is_typed(served: tuple[grpc.aio.Channel, _Servicer]) -> None:
+async def test_an_error_in_the_middle_of_a_stream_is_typed(
+    served: tuple[grpc.aio.Channel, _Servicer],
+) -> None:
     channel, _ = served
-    error = await _error_of(_read_all(channel.unary_stream("/t.T/Stream")(b"invalid")))
+    error = await _error_of(_read_all(_stream(channel)(b"invalid")))
     assert type(error) is InvalidInputError
 
 
-async def test_a_cancelled_stream_closes_its_handler_at_once(served: tuple[grpc.aio.Channel, _Servicer]) -> None:
+async def test_a_cancelled_stream_closes_its_handler_at_once(
+    served: tuple[grpc.aio.Channel, _Servicer],
+) -> None:
     channel, servicer = served
-    call = channel.unary_stream("/t.T/Stream")(b"forever")
+    call = _stream(channel)(b"forever")
     assert await call.read() == b"first"
     call.cancel()
     await asyncio.wait_for(servicer.closed.wait(), 0.5)

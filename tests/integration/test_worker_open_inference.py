@@ -73,7 +73,9 @@ async def test_only_the_requested_outputs_come_back(iris: Any) -> None:
 
 async def test_metadata_shows_inputs_and_outputs(iris: Any) -> None:
     answer = await iris.ModelMetadata(oip.ModelMetadataRequest(name="iris"))
-    assert [(one.name, one.datatype, list(one.shape)) for one in answer.inputs] == [("features", "FP32", [-1, 4])]
+    assert [(one.name, one.datatype, list(one.shape)) for one in answer.inputs] == [
+        ("features", "FP32", [-1, 4])
+    ]
     assert {one.name for one in answer.outputs} == {"label", "probabilities"}
     assert answer.platform == "onnxruntime_onnx"
 

@@ -60,7 +60,7 @@ async def answer(engine: OnnxEngine, payload: payload_pb2.Payload, timeout_s: fl
 async def until(condition: Callable[[], bool]) -> None:
     """Return once the condition holds; the engine's load has no event to wait for."""
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0)
 
 

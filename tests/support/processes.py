@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -74,7 +74,9 @@ class MeshProcess:
     def wait_until_ready(self) -> None:
         """Wait until /readyz says 200."""
         self.wait_for_ports()
-        wait_until(lambda: http_status_of(f"{self.url}/readyz") == 200, f"{self.name} is ready", START_LIMIT_S)
+        wait_until(
+            lambda: http_status_of(f"{self.url}/readyz") == 200, f"{self.name} is ready", START_LIMIT_S
+        )
 
     def log_text(self) -> str:
         """What it logged so far."""
@@ -147,10 +149,11 @@ def process_group(folder: Path) -> Iterator[ProcessGroup]:
         group.end()
 
 
-def write_models_file(path: Path, workers: dict[str, Sequence[MeshProcess]]) -> Path:
+def write_models_file(path: Path, workers: Mapping[str, Sequence[MeshProcess]]) -> Path:
     """A models.yaml with the replicas of each model, replaced atomically."""
     entries = [
-        {"name": name, "endpoints": [worker.grpc_target for worker in replicas]} for name, replicas in workers.items()
+        {"name": name, "endpoints": [worker.grpc_target for worker in replicas]}
+        for name, replicas in workers.items()
     ]
     temporary = path.with_suffix(".tmp")
     temporary.write_text(yaml.safe_dump({"version": 1, "models": entries}))
@@ -195,7 +198,9 @@ def metric_sum(text: str, name: str, **labels: str) -> float:
     total = 0.0
     for line in text.splitlines():
         head, _, value = line.rpartition(" ")
-        if head.partition("{")[0] == name and all(f'{key}="{wanted}"' in head for key, wanted in labels.items()):
+        if head.partition("{")[0] == name and all(
+            f'{key}="{wanted}"' in head for key, wanted in labels.items()
+        ):
             total += float(value)
     return total
 

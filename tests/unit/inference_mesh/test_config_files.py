@@ -71,7 +71,9 @@ def test_a_new_key_is_found_by_its_id_and_stored_as_a_hash() -> None:
     assert plain.split("_", 2)[2] not in stored.model_dump_json()
 
 
-@pytest.mark.parametrize("text", ["keys: [{id: a}]", "keys: 1", "key: []", "keys: [{id: abcdefgh, sha256: x}]"])
+@pytest.mark.parametrize(
+    "text", ["keys: [{id: a}]", "keys: 1", "key: []", "keys: [{id: abcdefgh, sha256: x}]"]
+)
 def test_wrong_keys_files_are_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_keys(text)

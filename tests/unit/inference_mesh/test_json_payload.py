@@ -20,7 +20,13 @@ def test_a_bare_text_is_a_prompt_or_a_text_to_embed() -> None:
 
 
 def test_messages_and_sampling_reach_the_payload() -> None:
-    document = {"messages": [{"role": "user", "content": "hi"}], "temperature": 0, "seed": 7, "stop": "x", "max_tokens": 3}
+    document = {
+        "messages": [{"role": "user", "content": "hi"}],
+        "temperature": 0,
+        "seed": 7,
+        "stop": "x",
+        "max_tokens": 3,
+    }
     generate = json_payload.payload_from_json(GENERATE, document).generate
     assert generate.chat.messages[0].content == "hi"
     assert generate.sampling.HasField("temperature")
@@ -73,7 +79,9 @@ def test_a_wrong_payload_is_refused_with_a_typed_error(task: pb.Task, document: 
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from(["prompt", "messages", "tokens", "stop", "seed", "texts", "text", "inputs", "query"]),
+                st.sampled_from(
+                    ["prompt", "messages", "tokens", "stop", "seed", "texts", "text", "inputs", "query"]
+                ),
                 inner,
                 max_size=3,
             )

@@ -64,13 +64,20 @@ def test_a_log_line_is_one_json_object_with_its_fields(capsys: pytest.CaptureFix
     finally:
         logging.getLogger().handlers[:] = saved
     line = json.loads(capsys.readouterr().err)
-    assert (line["event"], line["service"], line["level"], line["model"]) == ("model loaded", "worker", "info", "iris")
+    assert (line["event"], line["service"], line["level"], line["model"]) == (
+        "model loaded",
+        "worker",
+        "info",
+        "iris",
+    )
 
 
 def test_a_span_continues_the_callers_trace() -> None:
     telemetry.configure_tracing("test", None)
     caller = "0af7651916cd43dd8448eb211c80319c"
-    with telemetry.span("call", metadata=(("traceparent", f"00-{caller}-b7ad6b7169203331-01"),), kind="server"):
+    with telemetry.span(
+        "call", metadata=(("traceparent", f"00-{caller}-b7ad6b7169203331-01"),), kind="server"
+    ):
         assert telemetry.current_trace_id() == caller
         assert dict(telemetry.trace_metadata())["traceparent"].split("-")[1] == caller
 
