@@ -1,6 +1,6 @@
 """The demonstration: a mesh of the embedded models, asked by REST and by gRPC, and stopped.
 
-`mesh demo` or `python -m mesh_cli.demo`. It uses its own folder and free ports, so it runs
+`mesh demo` runs it. It uses its own folder and free ports, so it runs
 beside any other mesh; every answer is checked.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -147,10 +146,3 @@ async def _ask(question: Question, way: Way, score: DemoScore) -> None:
         print(f"time from start to first answer: {now - score.started:.2f} s", flush=True)
         if score.asked_at is not None:
             print(f"from make demo to the first answer: {now - score.asked_at:.1f} s", flush=True)
-
-
-if __name__ == "__main__":
-    from mesh_cli.main import main
-
-    sys.argv[1:1] = ["demo"]
-    main()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,53 +19,25 @@ from inference_mesh.v1 import payload_pb2
 from tests.support.gguf_files import llama_file
 from tests.support.llama_engine import (
     ENDLESS,
+    QUESTIONS,
+    STEADY,
     TINY_CHAT,
     Counts,
+    after_history,
     ask,
     ask_all,
     generate,
     question,
     running,
+    sampled,
     until,
 )
-from workers.engine import EngineRequest
 from workers.llama.engine import LlamaEngine
 from workers.llama.settings import LlamaSettings
 
-STOP = payload_pb2.FINISH_REASON_STOP
 LENGTH = payload_pb2.FINISH_REASON_LENGTH
 BYTES_PER_CELL = 5 * 2 * 2 * 32 * 2
 """Layers, KV heads, keys and values, width, bytes of the tiny model."""
-QUESTIONS = [
-    f"Tell me a story about a {animal}."
-    for animal in ("fox", "cat", "dog", "goat", "horse", "owl", "bear", "frog")
-]
-STEADY = [
-    "Hello.", "Hi.", "Thank you.", "Thanks.", "Goodbye.", "Good evening.", "How are you?", "Who are you?",
-]  # fmt: skip
-"""The model is sure of these answers. Elsewhere the shape of a batch may tip two near-equal tokens."""
-
-HISTORY = (("user", "Hello."), ("assistant", "Hello! How can I help you?")) * 6
-"""About 120 tokens of conversation."""
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "maxLength": 12},
-        "age": {"type": "integer", "minimum": 18, "maximum": 99},
-        "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 3},
-    },
-    "required": ["name", "age"],
-}
-
-
-def sampled(seed: int, **fields: Any) -> payload_pb2.Sampling:
-    """Sampling with a seed and some heat."""
-    return payload_pb2.Sampling(temperature=1.2, seed=seed, **fields)
-
-
-def after_history(text: str, **fields: Any) -> EngineRequest:
-    """A question at the end of a longer conversation, answered greedily."""
-    return generate(messages=(*HISTORY, ("user", text)), max_tokens=40, **fields)
 
 
 async def test_a_caller_who_leaves_frees_the_slot_at_once() -> None:

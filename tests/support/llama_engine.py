@@ -21,6 +21,18 @@ GREEDY = payload_pb2.Sampling(temperature=0)
 ENDLESS = payload_pb2.Sampling(temperature=0, logit_bias=dict.fromkeys(END_TOKENS, -100.0))
 """Greedy, and the end of the answer is as good as forbidden."""
 
+QUESTIONS = [
+    f"Tell me a story about a {animal}."
+    for animal in ("fox", "cat", "dog", "goat", "horse", "owl", "bear", "frog")
+]
+STEADY = [
+    "Hello.", "Hi.", "Thank you.", "Thanks.", "Goodbye.", "Good evening.", "How are you?", "Who are you?",
+]  # fmt: skip
+"""The model is sure of these answers. Elsewhere the shape of a batch may tip two near-equal tokens."""
+
+HISTORY = (("user", "Hello."), ("assistant", "Hello! How can I help you?")) * 6
+"""About 120 tokens of conversation."""
+
 
 class Counts:
     """An observer that counts."""
@@ -114,3 +126,13 @@ async def until(condition: Callable[[], bool]) -> float:
         while not condition():
             await asyncio.sleep(0.001)
     return loop.time() - started
+
+
+def sampled(seed: int, **fields: Any) -> payload_pb2.Sampling:
+    """Sampling with a seed and some heat."""
+    return payload_pb2.Sampling(temperature=1.2, seed=seed, **fields)
+
+
+def after_history(text: str, **fields: Any) -> EngineRequest:
+    """A question at the end of a longer conversation, answered greedily."""
+    return generate(messages=(*HISTORY, ("user", text)), max_tokens=40, **fields)
