@@ -128,6 +128,7 @@ class CallDesk:
         metadata: Pairs = tuple((key, value) for key, value in context.invocation_metadata() or ())
         now_s = asyncio.get_running_loop().time()
         call = Call(method, context, metadata, now_s, deadline_of(context))
+        started = time.monotonic()  # uvloop's own clock stands still within a turn and counts milliseconds
         code = grpc.StatusCode.OK
         try:
             with span(method, metadata=metadata, kind="server"):
@@ -138,7 +139,7 @@ class CallDesk:
                     code = code_of(error, call)
                     raise
                 finally:
-                    self._settle(call, code)
+                    self._settle(call, code, time.monotonic() - started)
         except WorkerStatusError as status:
             context.set_code(status.code)
             context.set_details(status.details)
@@ -184,8 +185,7 @@ class CallDesk:
                 return
             await asyncio.sleep(refusal.retry_after_s or 0)
 
-    def _settle(self, call: Call, code: grpc.StatusCode) -> None:
-        duration_s = asyncio.get_running_loop().time() - call.started_s
+    def _settle(self, call: Call, code: grpc.StatusCode, duration_s: float) -> None:
         if call.admission is not None:
             self._metrics.in_flight.labels(call.model).dec()
         self._metrics.requests.labels(call.model, call.method, code.name).inc()

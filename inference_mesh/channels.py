@@ -12,7 +12,8 @@ from inference_mesh.settings import MAX_MESSAGE_BYTES
 
 KEEPALIVE_INTERVAL_MS = 2_000
 PING_TIMEOUT_MS = 2_000
-MAX_METADATA_BYTES = 32 * 1024
+MAX_METADATA_BYTES = 16 * 1024
+"""Both of gRPC's limits: between a soft and a hard one it would refuse at random."""
 
 ChannelOptions = list[tuple[str, int | str]]
 
@@ -23,7 +24,7 @@ def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> ChannelOption
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_MS),
         ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
         ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
@@ -46,7 +47,7 @@ def server_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> ChannelOptions
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_INTERVAL_MS // 4),
         ("grpc.http2.max_ping_strikes", 0),
         ("grpc.keepalive_permit_without_calls", 1),

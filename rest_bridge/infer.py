@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ class InferEndpoint:
         self, body: InferBody, caller: Caller, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Answer with events; what fails before the first of them is raised."""
-        started = asyncio.get_running_loop().time()
+        started = time.monotonic()
         is_begun = False
         try:
             async with while_wanted(receive, self._cut_off), aclosing(self._pieces(body, caller)) as pieces:
@@ -117,7 +118,7 @@ class InferEndpoint:
                     if not is_begun:
                         is_begun = True
                         await send({"type": "http.response.start", "status": 200, "headers": sse.HEADERS})
-                        seconds = asyncio.get_running_loop().time() - started
+                        seconds = time.monotonic() - started
                         self._metrics.first_event_seconds.labels(route_of(scope)).observe(seconds)
                     await send({"type": "http.response.body", "body": event, "more_body": True})
         except Exception as error:

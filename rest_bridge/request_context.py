@@ -5,7 +5,7 @@ Pure ASGI: Starlette's BaseHTTPMiddleware would hide a client that leaves.
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Iterable
 
 from opentelemetry.trace import Span
@@ -45,12 +45,12 @@ class RequestContext:
             return
         trace = [(name, value) for name, value in headers.items() if name in (TRACE_PARENT, TRACE_STATE)]
         with telemetry.span(f"bridge {scope['method']}", metadata=trace, kind="server") as span:
-            started = asyncio.get_running_loop().time()
+            started = time.monotonic()
             status = CLIENT_LEFT
             try:
                 status = await self._measured(scope, headers, receive, send)
             finally:
-                _record(span, scope, status, asyncio.get_running_loop().time() - started)
+                _record(span, scope, status, time.monotonic() - started)
 
     async def _measured(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> int:
         """The status of the answer; CLIENT_LEFT if there was none."""
@@ -63,12 +63,12 @@ class RequestContext:
                 message["headers"] = _with_own_headers(message.get("headers", []))
             await send(message)
 
-        started = asyncio.get_running_loop().time()
+        started = time.monotonic()
         try:
             with self._metrics.in_flight.track_inprogress():
                 await self._identified(scope, headers, receive, sending)
         finally:
-            seconds = asyncio.get_running_loop().time() - started
+            seconds = time.monotonic() - started
             self._metrics.count(route_of(scope), scope["method"], status, seconds)
         return status
 
@@ -103,4 +103,4 @@ def _record(span: Span, scope: Scope, status: int, seconds: float) -> None:
     span.update_name(f"bridge {scope['method']} {route}")
     span.set_attribute("http.route", route)
     span.set_attribute("http.response.status_code", status)
-    log.info("request", method=scope["method"], route=route, status=status, duration_s=round(seconds, 4))
+    log.info("request", method=scope["method"], route=route, status=status, duration_s=round(seconds, 6))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -24,3 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.fuzz)
         if "e2e" in item.path.parts:
             item.add_marker(pytest.mark.e2e)
+
+
+def pytest_unconfigure() -> None:
+    """Close what llama-cpp-python leaves open, so that pytest's summary is the last line printed."""
+    opened = sys.modules.get("llama_cpp._utils")
+    for name in ("outnull_file", "errnull_file"):
+        file = getattr(opened, name, None)
+        if file is not None:
+            file.close()

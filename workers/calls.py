@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import dataclasses
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from typing import cast
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from typing import TypeAlias, cast
 
 from inference_mesh import load_report, metadata, telemetry
 from inference_mesh.errors import (
@@ -27,10 +28,17 @@ from inference_mesh.request_ids import request_id_from
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from workers.engine import Chunk, Engine, EngineRequest
 from workers.metrics import WorkerMetrics
+from workers.task_check import check_kind
 
 log = telemetry.get_logger(__name__)
 
 CANCELLED = "CANCELLED"
+DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+EARLY_S, EARLY_SHARE = 0.02, 0.01
+"""How much before its deadline a call may end because of it: gRPC rounds a timeout up by 1 %."""
+
+PayloadReader: TypeAlias = Callable[[payload_pb2.Task], payload_pb2.Payload]
+"""Reads a protocol's message for a model of that task; raises MeshError."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,6 +97,16 @@ class Calls:
             raise ModelNotFoundError(f"model '{called[:64]}' is not served here; this is '{model.name}'")
         if facts.version and facts.version != model.version:
             raise ModelNotFoundError(f"model '{model.name}' has no version '{facts.version[:64]}' here")
+        resolved = metadata.value_of(facts.sent, metadata.VERSION)
+        # A worker that was told no version cannot contradict the registry's.
+        if resolved and model.version and resolved != model.version:
+            raise ModelNotFoundError(f"model '{model.name}' has no version '{resolved[:64]}' here")
+
+    def check_ready(self) -> None:
+        """Raises why calls are refused, if they are."""
+        if self._failure is not None:
+            # A copy: an exception that is raised again and again keeps every frame it passed.
+            raise copy.copy(self._failure)
 
     def load_trailers(self) -> tuple[tuple[str, bytes], ...]:
         """The ORCA load report of this moment, under both of its names."""
@@ -98,16 +116,17 @@ class Calls:
         data = load_report.encode(report)
         return (metadata.ORCA_LOAD_REPORT, data), (metadata.LOAD_REPORT, data)
 
-    async def run(self, facts: CallFacts, payload: payload_pb2.Payload) -> AsyncGenerator[Chunk]:
-        """The chunks of one call; close it to stop the work. Raises MeshError."""
+    async def run(self, facts: CallFacts, read: PayloadReader) -> AsyncGenerator[Chunk]:
+        """The chunks of one call; close it to stop the work. Raises MeshError.
+
+        read: asked only for a model that is meant and ready, so that its refusals count too.
+        """
         with self._observed(facts) as started:
             self.check_target(facts)
-            if self._failure is not None:
-                raise self._failure
-            if payload.WhichOneof("kind") is None:
-                raise InvalidInputError(
-                    "payload: is missing; one of generate, embed, rerank, classify, tensors is required"
-                )
+            self.check_ready()
+            model = self._engine.model
+            payload = read(model.task)
+            check_kind(payload, model)
             is_first = payload.HasField("generate")
             async with _closing(self._engine.submit(_engine_request(facts, payload))) as chunks:
                 async for chunk in chunks:
@@ -121,7 +140,7 @@ class Calls:
     @contextlib.contextmanager
     def _observed(self, facts: CallFacts) -> Iterator[float]:
         """Metrics, span and log line around a call; gives the time of its start."""
-        started, code = time.monotonic(), "OK"
+        started, arrived, code = time.monotonic(), asyncio.get_running_loop().time(), "OK"
         self._metrics.request_started()
         name = self._engine.model.name
         token = telemetry.current_request_id.set(facts.request_id)
@@ -133,7 +152,7 @@ class Calls:
                     code = error.code.name
                     raise
                 except (asyncio.CancelledError, GeneratorExit):
-                    code = CANCELLED
+                    code = code_of_end(facts.deadline, arrived, asyncio.get_running_loop().time())
                     raise
                 except BaseException:
                     code = "INTERNAL"
@@ -148,6 +167,16 @@ class Calls:
         finally:
             with contextlib.suppress(ValueError):
                 telemetry.current_request_id.reset(token)
+
+
+def code_of_end(deadline: float | None, arrived: float, ended: float) -> str:
+    """Why a call was cut off: its deadline, else its caller; both arrive as a cancellation.
+
+    All in the seconds of one clock.
+    """
+    if deadline is None or ended < deadline - EARLY_S - EARLY_SHARE * (deadline - arrived):
+        return CANCELLED
+    return DEADLINE_EXCEEDED
 
 
 async def whole(chunks: AsyncIterator[Chunk]) -> Chunk:

@@ -22,7 +22,10 @@ from inference_mesh.errors import MeshError
 from inference_mesh.http_server import Readiness, operations_routes
 from inference_mesh.request_ids import request_id_from
 from inference_mesh.status_interceptor import unmapped
-from workers.calls import Calls, facts_of, whole
+from inference_mesh.v1 import payload_pb2
+from workers.calls import CallFacts, Calls, facts_of, whole
+from workers.client_watch import while_connected
+from workers.engine import Chunk
 from workers.metrics import WorkerMetrics
 
 USAGE_HEADER = "x-mesh-usage"
@@ -50,21 +53,27 @@ def _infer_endpoint(calls: Calls) -> Callable[[Request], Awaitable[Response]]:
         sent = tuple((name, value) for name, value in request.headers.items() if name in _FORWARDED)
         request_id = request_id_from(request.headers.get(metadata.REQUEST_ID))
         request.state.request_id = request_id
-        document = strict_json.loads(await request.body())
-        payload = json_payload.payload_from_json(calls.model.task, document)
+        body = await request.body()
         model = calls.model
         facts = facts_of(
             "http", model.name, "", request_id, sent=sent, deadline=deadline_after(LONGEST_CALL_S)
         )
-        async with contextlib.aclosing(calls.run(facts, payload)) as chunks:
-            chunk = await whole(chunks)
+        chunk = await while_connected(request, _answer(calls, facts, body))
         headers = {metadata.REQUEST_ID: request_id}
         if chunk.usage is not None:
             headers[USAGE_HEADER] = strict_json.dumps(json_payload.usage_to_json(chunk.usage)).decode()
-        body = strict_json.dumps(json_payload.output_to_json(chunk.output))
-        return Response(body, headers=headers, media_type=JSON)
+        answer = strict_json.dumps(json_payload.output_to_json(chunk.output))
+        return Response(answer, headers=headers, media_type=JSON)
 
     return infer
+
+
+async def _answer(calls: Calls, facts: CallFacts, body: bytes) -> Chunk:
+    def read(task: payload_pb2.Task) -> payload_pb2.Payload:
+        return json_payload.payload_from_json(task, strict_json.loads(body))
+
+    async with contextlib.aclosing(calls.run(facts, read)) as chunks:
+        return await whole(chunks)
 
 
 _FORWARDED = {metadata.MAX_TOKENS, metadata.TENANT, metadata.TRACE_PARENT, metadata.TRACE_STATE}

@@ -13,7 +13,7 @@ from inference_mesh import metadata
 from inference_mesh.deadlines import deadline_of
 from inference_mesh.messages import parsed, serialized
 from inference_mesh.metadata import Metadata
-from inference_mesh.v1 import inference_pb2
+from inference_mesh.v1 import inference_pb2, payload_pb2
 from workers.calls import CallFacts, Calls, facts_of, whole
 from workers.engine import Chunk
 
@@ -32,11 +32,11 @@ class InferenceServicer:
         """One whole answer."""
         request = parsed(inference_pb2.InferRequest, data)
         facts = call_facts("native", request, context)
-        run = self._calls.run(facts, request.payload)
+        run = self._calls.run(facts, lambda _: request.payload)
         async with answering(self._calls, context), contextlib.aclosing(run) as chunks:
             chunk = await whole(chunks)
             await send_prompt_tokens(context, chunk)
-            add_usage(context, chunk)
+            add_usage(context, chunk.usage)
         model = self._calls.model
         return inference_pb2.InferResponse(
             model=model.name,
@@ -53,12 +53,12 @@ class InferenceServicer:
         facts = call_facts("native-stream", request, context)
         model = self._calls.model
         head = {"model": model.name, "version": model.version, "request_id": facts.request_id}
-        run = self._calls.run(facts, request.payload)
+        run = self._calls.run(facts, lambda _: request.payload)
         async with answering(self._calls, context), contextlib.aclosing(run) as chunks:
             async for chunk in chunks:
                 if head:
                     await send_prompt_tokens(context, chunk)
-                add_usage(context, chunk)
+                add_usage(context, chunk.usage)
                 yield inference_pb2.InferStreamResponse(
                     output=chunk.output, usage=chunk.usage, timing=chunk.timing, **head
                 )
@@ -121,11 +121,11 @@ async def send_prompt_tokens(context: Context, chunk: Chunk) -> None:
     await context.send_initial_metadata(((metadata.PROMPT_TOKENS, str(chunk.prompt_tokens)),))
 
 
-def add_usage(context: Context, chunk: Chunk) -> None:
-    """Put the usage of the last chunk into the trailers."""
-    if chunk.usage is not None:
-        usage = (metadata.USAGE, chunk.usage.SerializeToString())
-        context.set_trailing_metadata((*_trailers(context), usage))
+def add_usage(context: Context, usage: payload_pb2.Usage | None) -> None:
+    """Put the usage into the trailers; None = it is not known yet."""
+    if usage is not None:
+        trailer = (metadata.USAGE, usage.SerializeToString())
+        context.set_trailing_metadata((*_trailers(context), trailer))
 
 
 def _trailers(context: Context) -> tuple[tuple[str, str | bytes], ...]:

@@ -65,6 +65,7 @@ class WorkerMetrics:
         )
         self._kv = self._gauge("mesh_worker_kv_cache_usage_ratio", "Share of the KV cache in use, 0 to 1.")
         self._ready = self._gauge("mesh_worker_model_ready", "1 if the model answers.")
+        self.ready(False)
 
     def request_started(self) -> None:
         """A request was taken."""

@@ -18,6 +18,10 @@ from inference_mesh.v1 import inference_pb2, payload_pb2
 
 TEXT_INPUTS = ("text_input", "prompt", "text", "texts")
 FINAL = "triton_final_response"
+RESERVED_PARAMETERS = frozenset({"priority", "timeout", "headers", "binary_data_output"})
+"""Parameters of the protocol itself, not of the model. `sequence_*` is refused: there is no state."""
+
+WIDE = np.dtype(np.int64)
 
 _CONTENTS = {
     "BOOL": "bool_contents",
@@ -120,12 +124,17 @@ def _array(entry: InputTensor, values: Any) -> np.ndarray[Any, Any]:
         array = np.empty(len(values), dtype=object)
         array[:] = list(values)
         return array
-    try:
-        return np.array(values, dtype=tensors.DATATYPES[entry.datatype])
-    except OverflowError:
+    dtype = np.dtype(tensors.DATATYPES[entry.datatype])
+    if dtype.kind not in "iu" or dtype.itemsize >= WIDE.itemsize:
+        return np.array(values, dtype=dtype)
+    # Fields hold 32 bits or more, and numpy would wrap what the datatype does not hold.
+    wide, allowed = np.array(values, dtype=WIDE), np.iinfo(dtype)
+    if wide.size and (wide.min() < allowed.min or wide.max() > allowed.max):
         raise InvalidInputError(
-            f"tensor '{entry.name}': a value is out of range of {entry.datatype}"
-        ) from None
+            f"tensor '{entry.name}': a value is out of range of {entry.datatype}; "
+            f"allowed are {allowed.min} to {allowed.max}"
+        )
+    return wide.astype(dtype)
 
 
 def _texts_of(inputs: list[payload_pb2.Tensor]) -> list[str]:
@@ -139,11 +148,11 @@ def _texts_of(inputs: list[payload_pb2.Tensor]) -> list[str]:
 
 
 def _parameters(request: oip.ModelInferRequest) -> dict[str, Any]:
-    """Parameters of the request as fields of a JSON payload; Triton's own are left out."""
+    """Parameters of the request as fields of a JSON payload; the protocol's own are left out."""
     found: dict[str, Any] = {}
     for name, parameter in request.parameters.items():
         kind = parameter.WhichOneof("parameter_choice")
-        if kind is not None and not name.startswith("triton_"):
+        if kind is not None and name not in RESERVED_PARAMETERS and not name.startswith("triton_"):
             found[name] = getattr(parameter, kind)
     return found
 

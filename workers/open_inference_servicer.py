@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -14,6 +16,7 @@ from inference_mesh.deadlines import deadline_of
 from inference_mesh.errors import InvalidInputError, MeshError
 from inference_mesh.messages import parsed, serialized
 from inference_mesh.oip import open_inference_pb2 as oip
+from inference_mesh.v1 import payload_pb2
 from workers import open_inference_codec as codec
 from workers.calls import CallFacts, Calls, facts_of, whole
 from workers.inference_servicer import (
@@ -60,18 +63,19 @@ class OpenInferenceServicer:
         """Inputs and outputs of the model."""
         request = parsed(oip.ModelMetadataRequest, data)
         self._calls.check_target(CallFacts("oip", request.name, request.version, sent=sent_with(context)))
+        self._calls.check_ready()
         return codec.metadata_of(self._calls.model)
 
     async def model_infer(self, data: bytes, context: Context) -> Message:
         """One whole answer."""
         request = parsed(oip.ModelInferRequest, data)
         async with answering(self._calls, context):
-            payload = codec.payload_of(request, self._calls.model.task)
             facts = _facts("oip", request, context)
-            async with contextlib.aclosing(self._calls.run(facts, payload)) as chunks:
+            read = functools.partial(codec.payload_of, request)
+            async with contextlib.aclosing(self._calls.run(facts, read)) as chunks:
                 chunk = await whole(chunks)
             await send_prompt_tokens(context, chunk)
-            add_usage(context, chunk)
+            add_usage(context, chunk.usage)
         return codec.response_of(request, self._calls.model, chunk.output)
 
     async def model_stream_infer(
@@ -79,27 +83,31 @@ class OpenInferenceServicer:
     ) -> AsyncGenerator[Message]:
         """The answers of each request in turn; errors in band unless the caller wants a status."""
         wants_status = metadata.value_of(sent_with(context), GRPC_ERROR) == "true"
-        first_name = ""
-        async for data in requests:
+        stream = _Stream(context)
+        async with answering(self._calls, context):
             try:
-                request = parsed(oip.ModelInferRequest, data)
-                first_name = first_name or request.model_name
-                if request.model_name != first_name:
-                    raise InvalidInputError(
-                        f"this stream is of model '{first_name}'; open another for another"
-                    )
-                async for response in self._responses(request, context):
-                    yield response
-            except MeshError as error:
-                if wants_status:
-                    raise
-                yield oip.ModelStreamInferResponse(error_message=error.message)
+                async for data in requests:
+                    try:
+                        request = stream.request_of(data)
+                        async for response in self._responses(request, stream):
+                            yield response
+                    except MeshError as error:
+                        if wants_status:
+                            raise
+                        stream.is_begun = True
+                        yield oip.ModelStreamInferResponse(error_message=error.message)
+            finally:
+                add_usage(context, stream.used)
 
-    async def _responses(self, request: oip.ModelInferRequest, context: Context) -> AsyncGenerator[Message]:
-        payload = codec.payload_of(request, self._calls.model.task)
-        facts = _facts("oip-stream", request, context)
-        async with contextlib.aclosing(self._calls.run(facts, payload)) as chunks:
+    async def _responses(self, request: oip.ModelInferRequest, stream: _Stream) -> AsyncGenerator[Message]:
+        facts = _facts("oip-stream", request, stream.context)
+        read = functools.partial(codec.payload_of, request)
+        async with contextlib.aclosing(self._calls.run(facts, read)) as chunks:
             async for chunk in chunks:
+                if not stream.is_begun:
+                    stream.is_begun = True
+                    await send_prompt_tokens(stream.context, chunk)
+                stream.count(chunk.usage)
                 response = codec.response_of(request, self._calls.model, chunk.output)
                 response.parameters[codec.FINAL].bool_param = chunk.usage is not None
                 yield oip.ModelStreamInferResponse(infer_response=response)
@@ -122,6 +130,34 @@ class OpenInferenceServicer:
             self.model_stream_infer, None, serialized
         )
         return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+
+@dataclasses.dataclass(slots=True)
+class _Stream:
+    """One ModelStreamInfer: the model that it stays with, and what its requests used together.
+
+    is_begun: something was sent, so that the initial metadata is gone.
+    """
+
+    context: Context
+    model: str = ""
+    is_begun: bool = False
+    used: payload_pb2.Usage = dataclasses.field(default_factory=payload_pb2.Usage)
+
+    def request_of(self, data: bytes) -> oip.ModelInferRequest:
+        """The next request. Raises InvalidInputError if it is none, or of another model."""
+        request = parsed(oip.ModelInferRequest, data)
+        self.model = self.model or request.model_name
+        if request.model_name != self.model:
+            raise InvalidInputError(f"this stream is of model '{self.model[:64]}'; open another for another")
+        return request
+
+    def count(self, usage: payload_pb2.Usage | None) -> None:
+        """Add what one of its requests used."""
+        if usage is not None:
+            self.used.prompt_tokens += usage.prompt_tokens
+            self.used.completion_tokens += usage.completion_tokens
+            self.used.cached_tokens += usage.cached_tokens
 
 
 def _facts(protocol: str, request: oip.ModelInferRequest, context: Context) -> CallFacts:

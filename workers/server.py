@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[attr-defined]
 
 from inference_mesh import telemetry
 from inference_mesh.channels import server_options
-from inference_mesh.errors import ModelNotReadyError
+from inference_mesh.errors import ModelNotReadyError, ShuttingDownError
 from inference_mesh.health_board import HEALTH_SERVICE, HealthBoard
 from inference_mesh.http_server import HttpServer, Readiness
 from inference_mesh.lifecycle import write_port_file
@@ -58,7 +58,7 @@ class WorkerService:
         self.grpc_port = self._grpc.add_insecure_port(f"{self._settings.host}:{self._settings.grpc_port}")
         await self._http.start()
         await self._grpc.start()
-        write_port_file(self._settings.port_file, grpc=self.grpc_port, http=self.http_port)
+        self._write_port_file(ready=False)
         log.info("listening", grpc_port=self.grpc_port, http_port=self.http_port, model=self._settings.name)
         started = time.monotonic()
         try:
@@ -69,6 +69,7 @@ class WorkerService:
             return
         self._calls.open()
         self._health.serve()
+        self._write_port_file(ready=True)
         log.info("serving", model=self._settings.name, load_s=round(time.monotonic() - started, 3))
 
     async def drain(self) -> None:
@@ -79,6 +80,8 @@ class WorkerService:
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, let running ones finish within the grace, close the engine."""
         self._health.close()
+        # gRPC refuses new calls by itself; HTTP stays open for the pages of operations.
+        self._calls.refuse(ShuttingDownError("this worker is shutting down"))
         ends_at = time.monotonic() + grace_s
         await self._grpc.stop(grace_s)
         await self._http.stop(max(0.0, ends_at - time.monotonic()))
@@ -95,6 +98,9 @@ class WorkerService:
             if failure is None
             else Readiness(False, {**detail, "reason": failure.message})
         )
+
+    def _write_port_file(self, *, ready: bool) -> None:
+        write_port_file(self._settings.port_file, grpc=self.grpc_port, http=self.http_port, ready=ready)
 
     def _services_ready(self) -> dict[str, bool]:
         is_ready = self._calls.failure is None

@@ -6,6 +6,7 @@ Owns a model's life and the way of a request: admit, encode, compute, decode.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
@@ -98,7 +99,7 @@ class OnnxEngine:
             results = await scheduler.compute(ticket, work)
             # Large inputs have large outputs; small ones may, and then cost one copy.
             output = await run(lambda: task.decode(request.payload, results))
-            return _chunk(output, work, ticket, asyncio.get_running_loop().time())
+            return _chunk(output, work, ticket, time.monotonic())
         finally:
             scheduler.leave(ticket)
 

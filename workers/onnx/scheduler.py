@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import dataclasses
+import time
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -34,7 +35,10 @@ LONGEST_HINT_S = 30.0
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Ticket:
-    """One admitted request. From `compute` on it has rows; pending: those that no run has taken yet."""
+    """One admitted request. From `compute` on it has rows; pending: those that no run has taken yet.
+
+    deadline in seconds of `loop.time()`, the other times in seconds of `time.monotonic()`.
+    """
 
     deadline: float | None
     arrived_s: float
@@ -97,7 +101,7 @@ class Scheduler:
                 f"the model's queue is full: {requests} requests wait",
                 retry_after_s=retry_hint_s(rows or requests, self._row_s / self._session_count),
             )
-        ticket = Ticket(deadline, self._loop.time(), self._loop.create_future())
+        ticket = Ticket(deadline, time.monotonic(), self._loop.create_future())
         self._preparing.add(ticket)
         return ticket
 
@@ -150,7 +154,7 @@ class Scheduler:
             self._drop_expired()
             if self._waiting:
                 shares = self._take_batch()
-                run = Run(self._idle.pop(), shares, StopSwitch(), self._loop.time())
+                run = Run(self._idle.pop(), shares, StopSwitch(), time.monotonic())
                 self._runs.add(run)
                 for ticket, _ in shares:
                     ticket.started_s = ticket.started_s or run.started_s
@@ -192,7 +196,7 @@ class Scheduler:
     def _finish(self, run: Run, outcomes: Sequence[Outcome]) -> None:
         self._runs.discard(run)
         self._idle.append(run.session)
-        seconds = (self._loop.time() - run.started_s) / run.row_count
+        seconds = (time.monotonic() - run.started_s) / run.row_count
         self._row_s += (seconds - self._row_s) * (SMOOTHING if self._row_s else 1.0)
         self._start_runs()
         self._observer.batch_computed(run.row_count)

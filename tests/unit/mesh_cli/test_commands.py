@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from mesh_cli.errors import UsageError
+from mesh_cli.ports import free_port
 from mesh_cli.target import host_and_port
 from tests.support.meshes import mesh
 
@@ -82,7 +83,8 @@ def test_wrong_use_has_exit_code_2_and_no_traceback(tmp_path: Path, command: tup
 def test_a_taken_port_is_named_with_the_flag_that_changes_it(tmp_path: Path, flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
-        ended = mesh("up", "--no-live", flag, port, cwd=tmp_path)
+        other = {"--grpc-port": "--http-port", "--http-port": "--grpc-port"}[flag]
+        ended = mesh("up", "--no-live", flag, port, other, str(free_port()), cwd=tmp_path)
     assert ended.returncode == 1
     assert f" {port} is taken" in ended.stderr
     assert flag in ended.stderr
