@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import grpc
-from grpc_reflection.v1alpha import reflection  # type: ignore[attr-defined]
+from grpc_reflection.v1alpha import reflection
 from starlette.applications import Starlette
 
 from gateway.attempts import RetryBudgets

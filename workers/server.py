@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 import grpc
-from grpc_reflection.v1alpha import reflection  # type: ignore[attr-defined]
+from grpc_reflection.v1alpha import reflection
 
 from inference_mesh import telemetry
 from inference_mesh.channels import server_options
