@@ -19,7 +19,7 @@ from gateway.forwarded_metadata import Pairs, client_metadata_for_worker, creden
 from gateway.metrics import UNKNOWN_MODEL, GatewayMetrics
 from gateway.policy.api_keys import tenant_salt
 from gateway.policy.engine import PolicyEngine
-from gateway.policy.facts import Admit, Caller, CallFacts, Refuse
+from gateway.policy.facts import Admit, Caller, CallFacts, RefusalKind, Refuse
 from gateway.refusals import error_of
 from gateway.routing_fields import RoutingFields
 from inference_mesh import telemetry
@@ -128,7 +128,7 @@ class CallDesk:
         metadata: Pairs = tuple((key, value) for key, value in context.invocation_metadata() or ())
         now_s = asyncio.get_running_loop().time()
         call = Call(method, context, metadata, now_s, deadline_of(context))
-        started = time.monotonic()  # uvloop's own clock stands still within a turn and counts milliseconds
+        started = time.monotonic()  # uvloop's own clock counts whole milliseconds
         code = grpc.StatusCode.OK
         try:
             with span(method, metadata=metadata, kind="server"):
@@ -176,13 +176,19 @@ class CallDesk:
             raise error_of(caller)
         return caller
 
-    async def pace(self, call: Call) -> None:
-        """Count one more request of an open stream; waits while its key's rate is spent."""
+    async def admit_more(self, call: Call, size_bytes: int) -> None:
+        """Admit one more request of an open stream; waits while its key's rate is spent.
+
+        Raises the MeshError of any other refusal, as when the key was revoked.
+        """
         loop = asyncio.get_running_loop()
+        credential = credential_of(call.metadata)
         while True:
-            refusal = self._policy.charge(call.admitted.caller, loop.time())
+            refusal = self._policy.admit_more(credential, size_bytes, loop.time(), time.time())
             if refusal is None:
                 return
+            if refusal.kind is not RefusalKind.RATE_LIMITED:
+                raise error_of(refusal)
             await asyncio.sleep(refusal.retry_after_s or 0)
 
     def _settle(self, call: Call, code: grpc.StatusCode, duration_s: float) -> None:

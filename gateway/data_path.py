@@ -86,7 +86,7 @@ class DataPath:
             async def judge(message: bytes) -> None:
                 if routing_fields(message).model != fields.model:
                     raise InvalidInputError(f"model_name: this stream is one of '{call.model}'")
-                await self._desk.pace(call)
+                await self._desk.admit_more(call, len(message))
 
             path = f"/{OIP_SERVICE}/ModelStreamInfer"
             await self._relay.bidirectional(call, model.pool, path, first, messages, judge)

@@ -6,11 +6,11 @@ gRPC's own resolver asks again only when a connection breaks, and then after 30 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 from inference_mesh import telemetry
+from inference_mesh.channels import address_text
 from inference_mesh.config.models_file import Target
 
 log = telemetry.get_logger(__name__)
@@ -18,13 +18,23 @@ log = telemetry.get_logger(__name__)
 POLL_INTERVAL_S = 2.0
 
 SetAddresses = Callable[[Sequence[str]], Awaitable[None]]
+Resolve = Callable[[Target], Awaitable[list[str]]]
 
 
 class Discovery:
     """Keeps the addresses of one model current. A name that does not resolve changes nothing."""
 
-    def __init__(self, set_addresses: SetAddresses) -> None:
+    def __init__(
+        self,
+        set_addresses: SetAddresses,
+        *,
+        resolve: Resolve | None = None,
+        interval_s: float = POLL_INTERVAL_S,
+    ) -> None:
+        """resolve: the addresses of one name; None = by the machine's own DNS."""
         self._set_addresses = set_addresses
+        self._resolve = resolve or _addresses
+        self._interval_s = interval_s
         self._targets: tuple[Target, ...] = ()
         self._is_by_name = False
         self._is_retargeted = asyncio.Event()
@@ -53,7 +63,7 @@ class Discovery:
             if not self._is_retargeted.is_set():
                 self._is_settled.set()
             try:
-                async with asyncio.timeout(POLL_INTERVAL_S):
+                async with asyncio.timeout(self._interval_s):
                     await self._is_retargeted.wait()
             except TimeoutError:
                 continue
@@ -66,7 +76,7 @@ class Discovery:
         failed: set[Target] = set()
         for target in self._targets:
             try:
-                found.update(await _addresses(target))
+                found.update(await self._resolve(target))
             except OSError:
                 failed.add(target)
         self._tell(frozenset(failed))
@@ -76,15 +86,6 @@ class Discovery:
         for target in failed - self._failures:
             log.warning("name does not resolve, its last addresses stay", host=target.host)
         self._failures = failed
-
-
-def address_text(host: str, port: int) -> str:
-    """host:port, with brackets around an IPv6 address."""
-    try:
-        is_v6 = ipaddress.ip_address(host).version == 6
-    except ValueError:
-        is_v6 = False
-    return f"[{host}]:{port}" if is_v6 else f"{host}:{port}"
 
 
 async def _addresses(target: Target) -> list[str]:

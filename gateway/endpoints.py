@@ -146,7 +146,8 @@ class EndpointPool(Generic[E]):
     def eject(self, endpoint: E, now_s: float, rng: random.Random) -> None:
         """Leave a replica out for a moment, as long as others can answer."""
         endpoint.ejected_until_s = now_s + rng.uniform(SHORTEST_EJECTION_S, LONGEST_EJECTION_S)
-        self._metrics.ejections.labels(self.model, endpoint.address).inc()
+        if self._endpoints.get(endpoint.address) is endpoint:  # else its series is gone, and stays gone
+            self._metrics.ejections.labels(self.model, endpoint.address).inc()
 
     async def set_addresses(self, addresses: Iterable[str]) -> None:
         """Have exactly these replicas; those that are no more finish their calls first.

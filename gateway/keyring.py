@@ -48,10 +48,12 @@ class Keyring:
         return f"{self._count} keys" if self._count else "no keys are loaded: every call is refused"
 
     def start(self, background: Background) -> None:
-        """Read the file, then watch it."""
-        if self._file is not None:
-            self._file.check()
-            background.spawn("watch the keys", self._file.watch)
+        """Read the file, then watch it. Without a file nothing is wrong with it."""
+        if self._file is None:
+            self._metrics.keys_are_good.set(True)
+            return
+        self._file.check()
+        background.spawn("watch the keys", self._file.watch)
 
     def _take(self, keys: tuple[ApiKey, ...]) -> None:
         self._count = len(keys)

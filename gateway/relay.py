@@ -18,7 +18,9 @@ from gateway.calls import Call, Context
 from gateway.endpoints import EndpointPool, GrpcEndpoint
 from gateway.forwarded_metadata import worker_metadata_for_client
 from gateway.metrics import GatewayMetrics
-from gateway.worker_status import client_error, is_connection_lost, is_unavailable
+from gateway.worker_status import client_error, is_connection_lost, is_unavailable, lost_connection
+from inference_mesh.deadlines import remaining_s
+from inference_mesh.errors import CancelledByCallerError, DeadlineExceededError
 
 QUEUED_REQUESTS = 8
 """Messages of a client's stream that wait for the worker; more are not read."""
@@ -101,6 +103,11 @@ class Relay:
                         return await once(endpoint)
                 except grpc.aio.AioRpcError as error:
                     failure = error
+                except asyncio.CancelledError:
+                    if _is_cancelled():
+                        raise
+                    # A channel that is closed, as after the longest drain, cancels its calls.
+                    raise lost_connection(call.model, call.delivered) from None
                 if not is_unavailable(failure):
                     raise client_error(failure, call.model, call.delivered)
                 is_lost = is_connection_lost(failure)
@@ -135,11 +142,23 @@ async def _copy_answers(upstream: Any, call: Call) -> None:
         while (message := await upstream.read()) is not grpc.aio.EOF:
             if call.delivered == 0:
                 await _send_initial(call.context, upstream)
-            await call.context.write(message)
+            await _write(call, message)
             call.delivered += 1
         await _keep_trailers(call.context, upstream)
     finally:
         upstream.cancel()
+
+
+async def _write(call: Call, message: bytes) -> None:
+    """Write one answer; a client who does not read holds the worker no longer than the call may last."""
+    try:
+        async with asyncio.timeout_at(call.deadline):
+            await call.context.write(message)
+    except TimeoutError:
+        raise DeadlineExceededError("the deadline passed before the answer was read") from None
+    except (grpc.aio.InternalError, asyncio.InvalidStateError):  # what a write to nobody raises
+        remaining_s(call.deadline)
+        raise CancelledByCallerError("the caller left") from None
 
 
 async def _exchange(
@@ -186,6 +205,12 @@ async def _send_initial(context: Context, upstream: Any) -> None:
 async def _keep_trailers(context: Context, upstream: Any) -> None:
     trailers = worker_metadata_for_client(tuple(await upstream.trailing_metadata() or ()))
     context.set_trailing_metadata(trailers)
+
+
+def _is_cancelled() -> bool:
+    """True if this very task is to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _ungrouped(work: Awaitable[None]) -> None:

@@ -22,7 +22,7 @@ from gateway.registry import Registry
 from gateway.relay import Relay
 from gateway.settings import GatewaySettings
 from inference_mesh import telemetry
-from inference_mesh.channels import server_options
+from inference_mesh.channels import address_text, server_options
 from inference_mesh.health_board import HEALTH_SERVICE, HealthBoard
 from inference_mesh.http_server import HttpServer, Readiness, operations_routes
 from inference_mesh.lifecycle import write_port_file
@@ -111,7 +111,7 @@ class Gateway:
             options=server_options(settings.max_message_bytes + MESSAGE_HEADROOM_BYTES),
         )
         self._add_services(self._grpc_server)
-        self.grpc_port = self._grpc_server.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
+        self.grpc_port = self._grpc_server.add_insecure_port(address_text(settings.host, settings.grpc_port))
         await self._grpc_server.start()
 
     def _add_services(self, server: grpc.aio.Server) -> None:

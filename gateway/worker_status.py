@@ -40,15 +40,20 @@ def client_error(error: grpc.aio.AioRpcError, model: str, delivered: int) -> Exc
     """
     if _is_workers_own(error):
         return _unchanged(error)
-    if error.code() in NOT_AN_ANSWER and delivered:
-        return StreamBrokenError(
-            f"the connection to the worker broke after {delivered} messages", retry_after_s=0.0
-        )
     if error.code() in NOT_AN_ANSWER:
-        return UnavailableError(f"no replica of model '{model}' can answer now", retry_after_s=RETRY_HINT_S)
+        return lost_connection(model, delivered)
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceededError("the deadline passed before the answer was complete")
     return _unchanged(error)
+
+
+def lost_connection(model: str, delivered: int) -> UnavailableError:
+    """What the client gets when the connection to the worker is gone."""
+    if delivered:
+        return StreamBrokenError(
+            f"the connection to the worker broke after {delivered} messages", retry_after_s=0.0
+        )
+    return UnavailableError(f"no replica of model '{model}' can answer now", retry_after_s=RETRY_HINT_S)
 
 
 def _unchanged(error: grpc.aio.AioRpcError) -> WorkerStatusError:

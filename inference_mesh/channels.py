@@ -6,6 +6,8 @@ timeout of HTTP/2 has its own option, and all three are needed. Measured: 2 to 4
 
 from __future__ import annotations
 
+import ipaddress
+
 import grpc
 
 from inference_mesh.settings import MAX_MESSAGE_BYTES
@@ -58,3 +60,12 @@ def server_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> ChannelOptions
 def open_channel(target: str, *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> grpc.aio.Channel:
     """A plaintext channel to one process of the mesh; the caller closes it."""
     return grpc.aio.insecure_channel(target, options=channel_options(max_message_bytes))
+
+
+def address_text(host: str, port: int) -> str:
+    """host:port, with brackets around an IPv6 address."""
+    try:
+        is_v6 = ipaddress.ip_address(host).version == 6
+    except ValueError:
+        is_v6 = False
+    return f"[{host}]:{port}" if is_v6 else f"{host}:{port}"

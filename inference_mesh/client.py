@@ -19,6 +19,7 @@ import grpc
 
 from inference_mesh import json_payload
 from inference_mesh.channels import open_channel
+from inference_mesh.errors import MeshError, PayloadMismatchError, UnavailableError
 from inference_mesh.metadata import API_KEY, REQUEST_ID
 from inference_mesh.status_interceptor import error_from_rpc
 from inference_mesh.telemetry import trace_metadata
@@ -66,7 +67,7 @@ class MeshClient:
         try:
             return await self._stub.Infer(message, **self._options(request_id, timeout_s))
         except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from None
+            raise self._error_of(model, error) from None
 
     async def stream(
         self, model: str, payload: PayloadLike, *, request_id: str = "", timeout_s: float | None = None
@@ -83,7 +84,7 @@ class MeshClient:
             async for piece in call:
                 yield piece
         except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from None
+            raise self._error_of(model, error) from None
         finally:
             call.cancel()
 
@@ -110,8 +111,19 @@ class MeshClient:
         if isinstance(payload, payload_pb2.Payload):
             return payload
         if model not in self._tasks:
-            self._tasks[model] = (await self.model(model)).task
+            task = (await self.model(model)).task
+            if task == payload_pb2.TASK_UNSPECIFIED:
+                # A gateway learns the task from a replica that answers, and there was none yet.
+                raise UnavailableError(f"model '{model}' has no replica that answers", retry_after_s=1.0)
+            self._tasks[model] = task
         return json_payload.payload_from_json(self._tasks[model], payload)
+
+    def _error_of(self, model: str, error: grpc.aio.AioRpcError) -> MeshError:
+        """The error of a call; after a payload of the wrong kind the model's task is asked again."""
+        mesh_error = error_from_rpc(error)
+        if isinstance(mesh_error, PayloadMismatchError):
+            self._tasks.pop(model, None)
+        return mesh_error
 
     def _options(self, request_id: str, timeout_s: float | None) -> dict[str, Any]:
         metadata = trace_metadata()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from inference_mesh import strict_json, tensors
-from inference_mesh.errors import InvalidInputError, UnsupportedError
+from inference_mesh.errors import InternalError, InvalidInputError, UnsupportedError
 from inference_mesh.v1 import payload_pb2
 
 TASK_NAMES: dict[str, payload_pb2.Task] = {
@@ -69,7 +69,10 @@ def payload_from_json(task: payload_pb2.Task, document: object) -> payload_pb2.P
 
 
 def output_to_json(output: payload_pb2.Output) -> Any:
-    """The output as a JSON document; vectors are numpy arrays for `strict_json.dumps`."""
+    """The output as a JSON document; vectors are numpy arrays for `strict_json.dumps`.
+
+    Raises InternalError if a service answered something else than JSON.
+    """
     kind = output.WhichOneof("kind")
     if kind == "generate":
         return _generated(output.generate)
@@ -87,7 +90,7 @@ def output_to_json(output: payload_pb2.Output) -> Any:
         }
     if kind == "tensors":
         return {"outputs": [tensors.to_json(tensor) for tensor in output.tensors.tensors]}
-    return strict_json.loads(output.json) if kind == "json" else None
+    return _answered(output.json) if kind == "json" else None
 
 
 def usage_to_json(usage: payload_pb2.Usage) -> dict[str, int]:
@@ -105,6 +108,14 @@ def timing_to_json(timing: payload_pb2.Timing) -> dict[str, float]:
     if timing.first_token_s:
         seconds["first_token_s"] = timing.first_token_s
     return {name: round(value, 6) for name, value in seconds.items()}
+
+
+def _answered(data: bytes) -> Any:
+    """The JSON that a service answered. What is none is no fault of the caller's."""
+    try:
+        return strict_json.loads(data)
+    except InvalidInputError as error:
+        raise InternalError("the service's answer is not valid JSON") from error
 
 
 def _generated(generated: payload_pb2.Generated) -> dict[str, object]:

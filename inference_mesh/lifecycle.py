@@ -58,7 +58,8 @@ async def run_service(service: Service, *, drain_delay_s: float, grace_s: float)
         await service.drain()
         await asyncio.sleep(drain_delay_s)
         await service.stop(grace_s)
-        await asyncio.wait_for(asyncio.to_thread(telemetry.shutdown_tracing), FLUSH_LIMIT_S)
+        if not await asyncio.to_thread(telemetry.shutdown_tracing, FLUSH_LIMIT_S):
+            log.warning("traces lost", reason="the collector did not take them in time")
         log.info("stopped")
 
 

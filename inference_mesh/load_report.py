@@ -1,6 +1,6 @@
 """The load that a worker reports with every answer, as an ORCA report in the trailers.
 
-Source: xds.data.orca.v3.OrcaLoadReport and gRFC A51; the trailer is
+Source: xds.data.orca.v3.OrcaLoadReport (our copy of it: ADR 0005) and gRFC A51; the trailer is
 `endpoint-load-metrics-bin`, and `x-mesh-load-bin` for readers on grpcio (ADR 0004).
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 
 from google.protobuf.message import DecodeError
-from xds.data.orca.v3.orca_load_report_pb2 import OrcaLoadReport
+
+from inference_mesh.v1.load_report_pb2 import OrcaLoadReport
 
 QUEUE_DEPTH = "queue_depth"
 RUNNING = "running"
@@ -36,7 +37,7 @@ def encode(report: LoadReport) -> bytes:
         utilization={KV_CACHE: report.kv_utilization},
         named_metrics={QUEUE_DEPTH: report.queued, RUNNING: report.running},
     )
-    return bytes(message.SerializeToString())
+    return message.SerializeToString()
 
 
 def decode(data: bytes) -> LoadReport | None:

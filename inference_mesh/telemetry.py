@@ -11,11 +11,13 @@ import contextvars
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from opentelemetry import trace
+from opentelemetry.context import attach
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -113,7 +115,8 @@ def configure_logging(service: str, level: str = "info", log_format: str = "json
 
 def configure_tracing(service: str, otlp_endpoint: str | None) -> None:
     """Record spans; export them by OTLP where an endpoint is given."""
-    provider = TracerProvider(resource=Resource.create({"service.name": service}))
+    # Not at the exit as well: `shutdown_tracing` has a limit, and that has none.
+    provider = TracerProvider(resource=Resource.create({"service.name": service}), shutdown_on_exit=False)
     if otlp_endpoint:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
@@ -124,11 +127,16 @@ def configure_tracing(service: str, otlp_endpoint: str | None) -> None:
     trace.set_tracer_provider(provider)
 
 
-def shutdown_tracing() -> None:
-    """Send what is left; blocks up to the exporter's own limit."""
+def shutdown_tracing(limit_s: float) -> bool:
+    """Send what is left; blocks up to the limit. False if that was not enough."""
     provider = trace.get_tracer_provider()
-    if isinstance(provider, TracerProvider):
-        provider.shutdown()
+    if not isinstance(provider, TracerProvider):
+        return True
+    # A daemon: a collector that does not answer holds up no process that wants to end.
+    flushing = threading.Thread(target=provider.shutdown, name="flush-traces", daemon=True)
+    flushing.start()
+    flushing.join(limit_s)
+    return not flushing.is_alive()
 
 
 @contextlib.contextmanager
@@ -142,19 +150,19 @@ def span(
     """
     context = _context_of(metadata) if metadata is not None else None
     tracer = trace.get_tracer("inference_mesh")
-    with tracer.start_as_current_span(
-        name,
-        context=context,
-        kind=SPAN_KINDS[kind],
-        attributes=attributes,
-        record_exception=False,
-        set_status_on_exception=False,
-    ) as current:
-        try:
-            yield current
-        except BaseException as error:
-            current.set_status(Status(StatusCode.ERROR, type(error).__name__))
-            raise
+    current = tracer.start_span(name, context=context, kind=SPAN_KINDS[kind], attributes=attributes)
+    token = attach(trace.set_span_in_context(current))
+    try:
+        yield current
+    except BaseException as error:
+        current.set_status(Status(StatusCode.ERROR, type(error).__name__))
+        raise
+    finally:
+        # A stream that its caller left may be closed in another context, where nothing is to be
+        # restored; OpenTelemetry's own detach logs a traceback then.
+        with contextlib.suppress(ValueError):
+            token.var.reset(token)
+        current.end()
 
 
 def trace_metadata() -> list[tuple[str, str]]:

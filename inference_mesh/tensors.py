@@ -179,9 +179,14 @@ def _checked_array(name: str, datatype: str, dtype: np.dtype[Any], values: list[
         array[:] = [value.encode() for value in values]
         return array
     try:
-        return np.array(values, dtype=dtype)
+        with np.errstate(over="ignore"):
+            array = np.array(values, dtype=dtype)
     except (OverflowError, ValueError):
-        raise InvalidInputError(f"tensor '{name}': a value is out of the range of {datatype}") from None
+        array = None
+    # JSON has no infinity, so one here was a number too large for the datatype.
+    if array is None or (dtype.kind == "f" and not np.isfinite(array).all()):
+        raise InvalidInputError(f"tensor '{name}': a value is out of the range of {datatype}")
+    return array
 
 
 def _finite(value: float) -> float | None:

@@ -45,6 +45,7 @@ class Child:
         """
         _make_way(port_file, log)
         with log.open("ab") as stream:
+            log_start = stream.tell()  # before the start: the process moves the same file position on
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "mesh_cli.launch", str(os.getpid()), module, *arguments),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -53,7 +54,7 @@ class Child:
                 start_new_session=True,
                 env=child_environment(os.environ),
             )
-            return cls(process, port_file, log, stream.tell())
+            return cls(process, port_file, log, log_start)
 
     @property
     def pid(self) -> int:

@@ -25,9 +25,9 @@ class Question:
     def payload(self, task: payload_pb2.Task) -> payload_pb2.Payload:
         """The payload for a model of this task. Raises UsageError, InvalidInputError."""
         if self.json_text is not None:
-            return json_payload(task, self.json_text, self.sampling)
+            return json_payload(task, self.json_text, self.sampling, system=self.system)
         if self.is_raw:
-            return continued_payload(task, self.text or "", self.sampling)
+            return continued_payload(task, self.text or "", self.sampling, system=self.system)
         return text_payload(task, self.text or "", self.sampling, system=self.system)
 
 

@@ -40,10 +40,12 @@ class MeshModel(BaseModel):
     version: str = Field("", max_length=64, description="Version that is reported.")
     aliases: tuple[ModelName, ...] = Field((), description="Other names for it.")
     replicas: int = Field(1, ge=1, le=64, description="Processes that run it.")
-    slots: int | None = Field(None, ge=1, le=1024, description="Requests at a time (llama).")
+    slots: int | None = Field(None, ge=1, le=256, description="Requests at a time (llama).")
     context: int | None = Field(None, ge=32, le=1_048_576, description="Tokens of one request (llama).")
     threads: int | None = Field(None, ge=1, le=1024, description="Threads of one process.")
-    timeout_s: float | None = Field(None, gt=0, le=86_400, description="Longest call without a deadline.")
+    timeout_s: float | None = Field(
+        None, gt=0, le=86_400, description="Longest call; a caller can only ask for less."
+    )
 
 
 class MeshFile(BaseModel):
@@ -118,7 +120,7 @@ def file_problem(path: Path, runtime: Runtime | None) -> str | None:
         return f"'{path.name}' is neither a .gguf file, an .onnx file nor a folder with model.onnx"
     file = path / "model.onnx" if path.is_dir() else path
     if not file.is_file():
-        return f"the folder '{path.name}' has no model.onnx"
+        return f"the folder '{path}' has no model.onnx"
     if file.stat().st_size == 0:
         return f"'{file.name}' is empty"
     if runtime == "llama" and _first_bytes(file) != b"GGUF":

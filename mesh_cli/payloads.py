@@ -56,8 +56,12 @@ def text_payload(
     return chat_payload([*opening, {"role": "user", "content": text}], sampling)
 
 
-def continued_payload(task: payload_pb2.Task, text: str, sampling: Sampling) -> payload_pb2.Payload:
+def continued_payload(
+    task: payload_pb2.Task, text: str, sampling: Sampling, *, system: str | None = None
+) -> payload_pb2.Payload:
     """The payload for a text that a generating model continues as it stands. Raises UsageError."""
+    if system:
+        raise UsageError("--system: not with --raw, which applies no chat template")
     if task != payload_pb2.TASK_GENERATE:
         raise UsageError(f"--raw is for models that generate; this one's task is {task_name(task)}")
     return payload_from_json(task, {"prompt": text, **sampling.document()})
@@ -68,8 +72,12 @@ def chat_payload(messages: Sequence[dict[str, str]], sampling: Sampling) -> payl
     return payload_from_json(payload_pb2.TASK_GENERATE, {"messages": list(messages), **sampling.document()})
 
 
-def json_payload(task: payload_pb2.Task, text: str, sampling: Sampling) -> payload_pb2.Payload:
+def json_payload(
+    task: payload_pb2.Task, text: str, sampling: Sampling, *, system: str | None = None
+) -> payload_pb2.Payload:
     """The payload for a JSON text; sampling options are added to it. Raises UsageError, InvalidInputError."""
+    if system:
+        raise UsageError("--system: not with --json; write it as the first of the messages")
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:

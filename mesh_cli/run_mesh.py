@@ -11,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+from inference_mesh.config.errors import ConfigError, Problem
+from inference_mesh.config.keys_file import parse_keys
 from mesh_cli.child import child_environment
 from mesh_cli.errors import FailedError
-from mesh_cli.mesh_file import LocalModel, read_mesh, resolve
+from mesh_cli.mesh_file import LocalModel, read_mesh, read_text, resolve
 from mesh_cli.mesh_table import LinesView, LiveView
 from mesh_cli.plan import Plan, plan_mesh
 from mesh_cli.ports import is_free
@@ -44,6 +46,7 @@ def run_mesh(options: UpOptions, view: LinesView | LiveView) -> None:
     """
     folder = StateFolder(options.state_dir)
     source, models = _models(options)
+    check_keys(options)
     folder.create()
     with locked(folder):
         check_ports(options)
@@ -86,6 +89,7 @@ def start_detached(options: UpOptions) -> MeshState:
     """
     folder = StateFolder(options.state_dir)
     _models(options)
+    check_keys(options)
     folder.create()
     with locked(folder):
         check_ports(options)
@@ -123,6 +127,13 @@ def check_ports(options: UpOptions) -> None:
     ):
         if not is_free(port):
             raise FailedError(f"{what} {port} is taken by another program; choose another with {flag}")
+
+
+def check_keys(options: UpOptions) -> None:
+    """Raises ConfigError if the keys file cannot be used: the gateway would let nobody in."""
+    path = options.keys
+    if path is not None and not parse_keys(read_text(path), source=str(path)):
+        raise ConfigError(str(path), (Problem("keys", "has no key; `mesh keys create` makes one"),))
 
 
 def _models(options: UpOptions) -> tuple[str, list[LocalModel]]:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mesh_cli.errors import FailedError
 from mesh_cli.process_identity import is_same_process
 
 Kind = Literal["worker", "gateway", "bridge"]
@@ -117,9 +118,16 @@ class StateFolder:
         return self.path / "ports" / f"{name}.json"
 
     def create(self) -> None:
-        """Make the folder and those inside it. Raises OSError."""
-        for folder in (self.path, self.path / "logs", self.path / "ports"):
-            folder.mkdir(parents=True, exist_ok=True)
+        """Make the folder and those inside it. Raises FailedError if that is not allowed."""
+        try:
+            for folder in (self.path, self.path / "logs", self.path / "ports"):
+                folder.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise FailedError(
+                f"cannot write to the state folder '{self.path}': {error.strerror}; "
+                "choose another with --state-dir"
+            ) from None
 
     def write(self, state: MeshState) -> None:
         """Replace the state, atomically."""

@@ -31,7 +31,7 @@ def choose_target(given: str | None, folder: StateFolder) -> str:
 def host_and_port(target: str) -> tuple[str, int]:
     """The parts of host:port. Raises UsageError."""
     host, _, port = target.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UsageError(f"target '{target}' must be host:port, e.g. {DEFAULT_TARGET}")
     return host.strip("[]"), int(port)
 

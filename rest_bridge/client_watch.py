@@ -62,5 +62,6 @@ class _End:
         self._end(ShuttingDownError("the bridge is shutting down", retry_after_s=1.0))
 
     def _end(self, reason: MeshError) -> None:
-        self.reason = self.reason or reason
-        self.scope.reschedule(asyncio.get_running_loop().time())
+        if self.reason is None:  # a scope that ends already takes no second end
+            self.reason = reason
+            self.scope.reschedule(asyncio.get_running_loop().time())

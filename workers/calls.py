@@ -95,12 +95,12 @@ class Calls:
             raise InvalidInputError("model: is missing; it names the model that is to answer")
         if called != model.name:
             raise ModelNotFoundError(f"model '{called[:64]}' is not served here; this is '{model.name}'")
-        if facts.version and facts.version != model.version:
-            raise ModelNotFoundError(f"model '{model.name}' has no version '{facts.version[:64]}' here")
         resolved = metadata.value_of(facts.sent, metadata.VERSION)
-        # A worker that was told no version cannot contradict the registry's.
-        if resolved and model.version and resolved != model.version:
-            raise ModelNotFoundError(f"model '{model.name}' has no version '{resolved[:64]}' here")
+        if resolved and not model.version:
+            return  # a worker that was told no version cannot contradict the registry
+        wanted = resolved or facts.version
+        if wanted and wanted != model.version:
+            raise ModelNotFoundError(f"model '{model.name}' has no version '{wanted[:64]}' here")
 
     def check_ready(self) -> None:
         """Raises why calls are refused, if they are."""

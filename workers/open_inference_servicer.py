@@ -95,7 +95,8 @@ class OpenInferenceServicer:
                         if wants_status:
                             raise
                         stream.is_begun = True
-                        yield oip.ModelStreamInferResponse(error_message=error.message)
+                        failed = oip.ModelInferResponse(id=stream.request_id)
+                        yield oip.ModelStreamInferResponse(error_message=error.message, infer_response=failed)
             finally:
                 add_usage(context, stream.used)
 
@@ -136,17 +137,21 @@ class OpenInferenceServicer:
 class _Stream:
     """One ModelStreamInfer: the model that it stays with, and what its requests used together.
 
-    is_begun: something was sent, so that the initial metadata is gone.
+    is_begun: something was sent, so that the initial metadata is gone. request_id: of the
+    request at work, by which the caller matches an error that comes in band.
     """
 
     context: Context
     model: str = ""
+    request_id: str = ""
     is_begun: bool = False
     used: payload_pb2.Usage = dataclasses.field(default_factory=payload_pb2.Usage)
 
     def request_of(self, data: bytes) -> oip.ModelInferRequest:
         """The next request. Raises InvalidInputError if it is none, or of another model."""
+        self.request_id = ""
         request = parsed(oip.ModelInferRequest, data)
+        self.request_id = request.id
         self.model = self.model or request.model_name
         if request.model_name != self.model:
             raise InvalidInputError(f"this stream is of model '{self.model[:64]}'; open another for another")

@@ -12,7 +12,7 @@ import grpc
 from grpc_reflection.v1alpha import reflection
 
 from inference_mesh import telemetry
-from inference_mesh.channels import server_options
+from inference_mesh.channels import address_text, server_options
 from inference_mesh.errors import ModelNotReadyError, ShuttingDownError
 from inference_mesh.health_board import HEALTH_SERVICE, HealthBoard
 from inference_mesh.http_server import HttpServer, Readiness
@@ -55,7 +55,9 @@ class WorkerService:
         """Listen, load the model, warm it up, and then report SERVING."""
         self._add_services()
         self._health.renew()
-        self.grpc_port = self._grpc.add_insecure_port(f"{self._settings.host}:{self._settings.grpc_port}")
+        self.grpc_port = self._grpc.add_insecure_port(
+            address_text(self._settings.host, self._settings.grpc_port)
+        )
         await self._http.start()
         await self._grpc.start()
         self._write_port_file(ready=False)

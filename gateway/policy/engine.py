@@ -60,12 +60,23 @@ class PolicyEngine:
         if isinstance(caller, Refuse):
             return caller
         if facts.size_bytes > self._max_message_bytes:
-            return Refuse(RefusalKind.TOO_LARGE, f"the message is over {self._max_message_bytes} bytes")
+            return self._too_large()
         model = self.find(facts.model, facts.version)
         if isinstance(model, Refuse):
             return model
         refusal = authorise(caller, INFER_SCOPE) or self.charge(caller, facts.now_s)
         return refusal or Admit(caller, model, model.version or facts.version)
+
+    def admit_more(
+        self, credential: str | None, size_bytes: int, now_s: float, wall_time_s: float
+    ) -> Refuse | None:
+        """A refusal of one more request on an open stream: its key may have been revoked since."""
+        caller = self.identify(credential, wall_time_s)
+        if isinstance(caller, Refuse):
+            return caller
+        if size_bytes > self._max_message_bytes:
+            return self._too_large()
+        return authorise(caller, INFER_SCOPE) or self.charge(caller, now_s)
 
     def charge(self, caller: Caller, now_s: float) -> Refuse | None:
         """Count one request of a caller; a refusal if it comes too soon."""
@@ -79,3 +90,6 @@ class PolicyEngine:
             f"more than {caller.limit.rate:g} requests per second",
             verdict.retry_after_s,
         )
+
+    def _too_large(self) -> Refuse:
+        return Refuse(RefusalKind.TOO_LARGE, f"the message is over {self._max_message_bytes} bytes")

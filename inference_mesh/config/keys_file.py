@@ -49,9 +49,9 @@ class ApiKey(BaseModel):
 
 
 class KeysFile(BaseModel):
-    """All keys."""
+    """All keys. A value is in no error: it may be a key that was pasted where its hash belongs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     keys: tuple[ApiKey, ...] = ()
 

@@ -47,7 +47,7 @@ class ModelEntry(BaseModel):
     aliases: tuple[ModelName, ...] = Field((), description="Other names for it.")
     version: str = Field("", max_length=64, description="Version that its replicas serve.")
     timeout_s: float = Field(
-        300.0, gt=0, le=86_400, description="Longest call, if the caller sets no deadline."
+        300.0, gt=0, le=86_400, description="Longest call; a deadline of the caller can only be earlier."
     )
 
     @field_validator("service")
@@ -78,6 +78,8 @@ class ModelEntry(BaseModel):
             raise ValueError("exactly one of service and endpoints is required")
         if self.task == "json" and self.path is None:
             raise ValueError("task json needs a path: it is for HTTP services")
+        if self.path is not None and self.task not in (None, "json"):
+            raise ValueError("with a path the task is json: an HTTP service takes and answers JSON")
         return self
 
     @property

@@ -20,8 +20,11 @@ M = TypeVar("M", bound=BaseModel)
 Path = tuple[int | str, ...]
 
 
+_SENTENCES = {"tuple_type": "must be a list", "model_type": "must be a mapping of keys to values"}
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping, and aliases (a bomb is made of them)."""
+    """Refuses keys that are no texts or stand twice, and aliases (a bomb is made of them)."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -32,6 +35,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a text", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key '{key.value}' stands twice", key.start_mark
@@ -55,6 +60,8 @@ class YamlDocument:
             raise ConfigError(source, (Problem("", f"not valid YAML: {error.problem}", line),)) from None
         except (yaml.YAMLError, RecursionError, ValueError) as error:
             raise ConfigError(source, (Problem("", f"not valid YAML: {str(error)[:200]}"),)) from None
+        except (AttributeError, LookupError, TypeError):  # what PyYAML raises for `!!int ''` and its like
+            raise ConfigError(source, (Problem("", "not valid YAML: a value is not of its tag"),)) from None
         self._lines: dict[Path, int] = dict(_lines(node, ())) if node is not None else {}
 
     def nest_under(self, key: str) -> None:
@@ -123,9 +130,12 @@ def _sentence(schema: type[BaseModel], detail: Any) -> str:
         near = difflib.get_close_matches(key, allowed, 1)
         hint = f"; did you mean '{near[0]}'?" if near else f"; allowed are {', '.join(allowed)}"
         return f"no such key{hint}"
-    message = str(detail["msg"]).removeprefix("Value error, ")
+    message = _SENTENCES.get(detail["type"], str(detail["msg"]).removeprefix("Value error, "))
     value = detail.get("input")
-    return f"is {value!r}: {message}" if isinstance(value, str | int | float | bool) else message
+    is_shown = isinstance(value, str | int | float | bool) and not schema.model_config.get(
+        "hide_input_in_errors"
+    )
+    return f"is {value!r}: {message}" if is_shown else message
 
 
 def _fields(schema: type[BaseModel], path: Iterable[int | str]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from inference_mesh.config.errors import ConfigError
+from inference_mesh.config.yaml_document import YamlDocument
 from mesh_cli.commands.options import AsJson
 from mesh_cli.config_kinds import FileKind, check_config, kind_of
 from mesh_cli.errors import EXIT_FAILED, UsageError
@@ -43,31 +44,40 @@ def check(
     """Check a file; every problem is printed with its line. Exit code 1 if there is one."""
     if not file.is_file():
         raise UsageError(f"there is no file '{file}'")
-    text = read_text(file)
-    found = FileKind(kind.value) if kind is not None else kind_of(text, file.name)
-    if found is None:
-        raise UsageError(f"cannot tell what '{file}' is; say it with --kind models, mesh or keys")
-    problems = check_config(found, text, file)
+    found, problems = _examined(file, FileKind(kind.value) if kind is not None else None)
     if as_json:
         print(json.dumps(_document(file, found, problems), indent=2))
     else:
         for problem in problems.problems if problems else ():
             print(f"{file}: {problem}", file=sys.stderr)
-        if problems is None:
+        if problems is None and found is not None:
             print(f"{file}: is a good {found.value}.yaml")
     if problems is not None:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _examined(file: Path, kind: FileKind | None) -> tuple[FileKind | None, ConfigError | None]:
+    """What the file is and what is wrong in it. Raises UsageError if it is YAML of no known kind."""
+    try:
+        text = read_text(file)
+        found = kind or kind_of(text, file.name)
+        if found is None:
+            YamlDocument(text, str(file))
+            raise UsageError(f"cannot tell what '{file}' is; say it with --kind models, mesh or keys")
+        return found, check_config(found, text, file)
+    except ConfigError as error:
+        return kind, error
 
 
 def _only_group() -> None:
     """Check configuration files."""
 
 
-def _document(file: Path, kind: FileKind, error: ConfigError | None) -> dict[str, object]:
+def _document(file: Path, kind: FileKind | None, error: ConfigError | None) -> dict[str, object]:
     problems = error.problems if error else ()
     return {
         "file": str(file),
-        "kind": kind.value,
+        "kind": kind.value if kind else None,
         "ok": error is None,
         "problems": [{"line": one.line, "where": one.where, "message": one.message} for one in problems],
     }

@@ -81,7 +81,15 @@ def _text(text: str | None) -> str:
         return text
     if text is None and sys.stdin.isatty():
         raise UsageError("give a text, '-' to read it from standard input, or --json")
-    return sys.stdin.read().strip()
+    return _standard_input().strip()
+
+
+def _standard_input() -> str:
+    """What a pipe holds, as UTF-8 whatever the locale. Raises UsageError."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"standard input is not UTF-8 text: byte {error.start} is wrong") from None
 
 
 def _json_text(value: str, text: str | None) -> str:
@@ -90,7 +98,7 @@ def _json_text(value: str, text: str | None) -> str:
     if not value.startswith("@"):
         return value
     if value == "@-":
-        return sys.stdin.read()
+        return _standard_input()
     try:
         return Path(value[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

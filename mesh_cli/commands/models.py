@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
+from inference_mesh.errors import MeshError
 from mesh_cli.commands.options import DEFAULT_STATE_DIR, ApiKey, AsJson, Config, StateDir, Target
-from mesh_cli.errors import UsageError
+from mesh_cli.errors import CliError, UsageError
 from mesh_cli.mesh_edit import new_text, with_model
 from mesh_cli.mesh_file import (
     DEFAULT_NAME,
@@ -95,7 +96,13 @@ def verify(
     """Load a model in a process of its own, run one tiny inference, and report."""
     from mesh_cli.verification import verify_model  # grpc: only when called
 
-    report = asyncio.run(verify_model(_find(model, config, task, runtime), timeout))
+    found = _find(model, config, task, runtime)
+    try:
+        report = asyncio.run(verify_model(found, timeout))
+    except (CliError, MeshError) as error:
+        if as_json:
+            print(json.dumps({"ok": False, "error": str(error)}, indent=2))
+        raise
     print(json.dumps(report.document(), indent=2) if as_json else report.text())
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from inference_mesh.client import MeshClient
 from tests.e2e.conftest import RunningMesh
+from tests.support.processes import metric_sum
 
 SETOSA = {"inputs": [{"name": "features", "datatype": "FP32", "shape": [1, 4], "data": [5.1, 3.5, 1.4, 0.2]}]}
 HELLO = {"messages": [{"role": "user", "content": "Who are you?"}], "temperature": 0, "max_tokens": 40}
@@ -101,3 +102,16 @@ def test_every_process_has_health_and_metrics(mesh: RunningMesh) -> None:
         assert httpx.get(f"{process.url}/healthz").status_code == 200
         assert httpx.get(f"{process.url}/readyz").status_code == 200
         assert "mesh_" in httpx.get(f"{process.url}/metrics").text
+
+
+def test_times_are_measured_finer_than_the_milliseconds_of_the_event_loop(mesh: RunningMesh) -> None:
+    timings = [_infer(mesh, {"model": "iris", "payload": SETOSA})["timing"] for _ in range(3)]
+    compute_s = [timing["compute_s"] for timing in timings if isinstance(timing, dict)]
+    assert min(compute_s) > 0
+    for process, name in (
+        (mesh.gateway, "mesh_gateway_request_seconds_sum"),
+        (mesh.bridge, "mesh_bridge_request_seconds_sum"),
+    ):
+        page = httpx.get(f"{process.url}/metrics").text
+        milliseconds = metric_sum(page, name) * 1000
+        assert abs(milliseconds - round(milliseconds)) > 1e-6, (name, milliseconds)

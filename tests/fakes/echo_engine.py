@@ -13,8 +13,9 @@ from workers.engine import Chunk, EngineRequest, Load
 class EchoEngine:
     """Prompts with a meaning: "explode" raises a KeyError, "overload" is refused, "forever" never ends."""
 
-    def __init__(self, *, is_loadable: bool = True) -> None:
+    def __init__(self, *, is_loadable: bool = True, version: str = "3") -> None:
         self._is_loadable = is_loadable
+        self._version = version
         self.requests: list[EngineRequest] = []
         self.released = asyncio.Event()
         self.may_continue = asyncio.Event()
@@ -24,7 +25,7 @@ class EchoEngine:
     def model(self) -> inference_pb2.Model:
         """A text model of 64 tokens."""
         return inference_pb2.Model(
-            name="echo", version="3", task=payload_pb2.TASK_GENERATE, runtime="echo", max_tokens=64
+            name="echo", version=self._version, task=payload_pb2.TASK_GENERATE, runtime="echo", max_tokens=64
         )
 
     async def load(self) -> None:

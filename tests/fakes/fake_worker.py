@@ -43,6 +43,7 @@ class FakeWorker(Native, OpenInference):  # type: ignore[misc]
         self.port = port
         self.calls = 0
         self.running = 0
+        self.sent = 0
         self.cancelled = asyncio.Event()
         self.health = health_aio.HealthServicer()
         self._port_file = port_file
@@ -89,8 +90,9 @@ class FakeWorker(Native, OpenInference):  # type: ignore[misc]
         commands = _commands(request.payload)
         for number in range(int(commands.get("pieces", "0"))):
             await self._sleep(float(commands.get("gap", "0")))
-            piece = payload_pb2.Generated(text=f"{number} ")
+            piece = payload_pb2.Generated(text=f"{number} ".ljust(int(commands.get("size", "0"))))
             yield inference_pb2.InferStreamResponse(output=payload_pb2.Output(generate=piece))
+            self.sent += 1
 
     async def GetModel(self, request: inference_pb2.GetModelRequest, context: Any) -> Any:
         """Itself, as a model that embeds."""

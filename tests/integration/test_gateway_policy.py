@@ -167,6 +167,34 @@ async def test_a_new_key_works_within_two_seconds_and_a_removed_one_no_more(tmp_
     assert status.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
+async def test_a_key_that_is_revoked_sends_no_more_on_an_open_stream(tmp_path: Path) -> None:
+    plain, key = new_key()
+    keys = write_keys(tmp_path / "keys.yaml", key)
+    async with (
+        running_worker("one") as one,
+        running_gateway(tmp_path, [entry("one", one)], keys=keys) as mesh,
+    ):
+        stub: Any = oip_grpc.GRPCInferenceServiceStub(mesh.channel)
+        call = stub.ModelStreamInfer(metadata=(("x-api-key", plain),))
+        await call.write(oip.ModelInferRequest(model_name="one", id="before"))
+        assert (await call.read()).infer_response.id == "before"
+        write_keys(keys)
+        reloads = "mesh_gateway_keys_reloads_total"
+        async with asyncio.timeout(5):
+            while mesh.metric(reloads, result="success") < 2:
+                await asyncio.sleep(0.02)
+        await call.write(oip.ModelInferRequest(model_name="one", id="after"))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asyncio.wait_for(call.read(), 5)
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert one.calls == 1
+
+
+async def test_without_a_key_file_no_reading_of_it_has_failed(tmp_path: Path) -> None:
+    async with running_worker("one") as one, running_gateway(tmp_path, [entry("one", one)]) as mesh:
+        assert mesh.metric("mesh_gateway_keys_last_reload_successful") == 1
+
+
 async def test_a_stream_of_requests_is_paced_to_its_keys_rate(tmp_path: Path) -> None:
     plain, key = new_key()
     keys = write_keys(tmp_path / "keys.yaml", key.model_copy(update={"requests_per_second": 10, "burst": 2}))

@@ -61,6 +61,8 @@ BROKEN = {
     "empty": "",
     "too large": "#" + "x" * 10_000_000,
     "not UTF-8": "\udcff\udcfe",
+    "a key that is a list": "- [a, b]: c\n",
+    "a tag without its value": "- !!int ''\n",
     "half written": "- name: one\n  endpoi",
 }
 

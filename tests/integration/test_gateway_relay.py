@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
 
-from inference_mesh.errors import InvalidInputError, StreamBrokenError
+from gateway.attempts import RetryBudgets
+from gateway.background import Background
+from gateway.calls import Call
+from gateway.endpoints import grpc_pool
+from gateway.metrics import GatewayMetrics
+from gateway.policy.facts import Admit, Caller, ModelFacts
+from gateway.relay import Relay
+from inference_mesh.errors import (
+    InvalidInputError,
+    RequestTooLargeError,
+    StreamBrokenError,
+    UnavailableError,
+)
 from inference_mesh.metadata import DECISION, PROMPT_TOKENS, USAGE, bytes_of, value_of
 from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.oip import open_inference_pb2_grpc as oip_grpc
@@ -209,6 +222,22 @@ async def test_a_stream_of_requests_is_answered_in_turn_and_stays_with_its_model
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_a_later_request_of_a_stream_has_the_same_size_limit(tmp_path: Path) -> None:
+    async with (
+        running_worker("one") as one,
+        running_gateway(tmp_path, [entry("one", one)], max_message_bytes=1 << 20) as mesh,
+    ):
+        call = oip_grpc.GRPCInferenceServiceStub(mesh.channel).ModelStreamInfer()
+        await call.write(oip.ModelInferRequest(model_name="one"))
+        await call.read()
+        large = [bytes((1 << 20) + 1000)]
+        await call.write(oip.ModelInferRequest(model_name="one", raw_input_contents=large))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asyncio.wait_for(call.read(), 5)
+    assert isinstance(error_from_rpc(caught.value), RequestTooLargeError)
+    assert one.calls == 1
+
+
 async def test_a_stream_of_requests_ends_well(tmp_path: Path) -> None:
     async with running_worker("one") as one, running_gateway(tmp_path, [entry("one", one)]) as mesh:
         stub: Any = oip_grpc.GRPCInferenceServiceStub(mesh.channel)
@@ -239,3 +268,74 @@ async def test_a_stream_of_requests_moves_to_another_worker_before_its_first_ans
                 await call.done_writing()
                 assert await call.read() is grpc.aio.EOF
     assert first.calls > 0
+
+
+async def test_a_client_who_does_not_read_holds_the_worker_no_longer_than_the_call_may_last(
+    tmp_path: Path,
+) -> None:
+    async with running_worker("one") as one:
+        async with running_gateway(tmp_path, [entry("one", one, timeout_s=0.5)]) as mesh:
+            call = mesh.stub.InferStream(stream_prompt("one", "pieces=100000 size=10000"))
+            await call.read()
+            async with asyncio.timeout(5):
+                while mesh.metric("mesh_gateway_in_flight", model="one"):
+                    await asyncio.sleep(0.02)
+            counted = {"model": "one", "method": "InferStream", "code": "DEADLINE_EXCEEDED"}
+            assert mesh.metric("mesh_gateway_requests_total", **counted) == 1
+            call.cancel()
+
+
+async def test_a_client_who_leaves_while_it_is_written_to_is_no_fault_of_ours(tmp_path: Path) -> None:
+    async with running_worker("one") as one, running_gateway(tmp_path, [entry("one", one)]) as mesh:
+        call = mesh.stub.InferStream(stream_prompt("one", "pieces=100000 size=10000"))
+        await call.read()
+        sent = 0
+        async with asyncio.timeout(10):
+            while not one.sent or one.sent > sent:  # until every buffer on the way is full
+                sent = one.sent
+                await asyncio.sleep(0.2)
+        call.cancel()
+        async with asyncio.timeout(5):
+            while mesh.metric("mesh_gateway_in_flight", model="one"):
+                await asyncio.sleep(0.02)
+        counted = {"model": "one", "method": "InferStream", "code": "CANCELLED"}
+        assert mesh.metric("mesh_gateway_requests_total", **counted) == 1
+
+
+@pytest.mark.parametrize("reads_first", [False, True])
+async def test_a_connection_that_the_gateway_closes_ends_its_calls_typed(reads_first: bool) -> None:
+    """A removed replica's connection is closed after the longest drain, with calls on it or not."""
+    metrics, background = GatewayMetrics(), Background()
+    await background.open()
+    async with running_worker("one") as one:
+        pool = grpc_pool("one", 1 << 20, background, metrics, lambda: None)
+        await pool.set_addresses([one.target])
+        context = _Client()
+        call = Call("InferStream", cast("Any", context), (), time.monotonic(), None)
+        call.admission = Admit(Caller(), ModelFacts("one"), "")
+        relay = Relay(metrics, RetryBudgets(), random.Random(1))
+        commands = "pieces=2 gap=20" if reads_first else "delay=20"
+        message = stream_prompt("one", commands).SerializeToString()
+        path = "/inference_mesh.v1.InferenceService/InferStream"
+        running = asyncio.ensure_future(relay.server_stream(call, pool, path, message))
+        async with asyncio.timeout(5):
+            while one.running == 0 or len(context.written) < reads_first:
+                await asyncio.sleep(0.01)
+        await pool.close_now()
+        with pytest.raises(StreamBrokenError if reads_first else UnavailableError):
+            await asyncio.wait_for(running, 5)
+    await background.close()
+
+
+class _Client:
+    """The side of a call that answers are written to."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    async def send_initial_metadata(self, metadata: Any) -> None:
+        """Nothing to keep."""
+
+    async def write(self, message: bytes) -> None:
+        """Keep an answer."""
+        self.written.append(message)

@@ -134,8 +134,9 @@ def test_verify_loads_a_model_apart_and_asks_it_once(running: StateFolder) -> No
     good = mesh("models", "verify", "iris", "--json", "--config", str(running.path.parent / "mesh.yaml"))
     document = json.loads(good.stdout)
     assert (document["ok"], document["model"]["task"]) == (True, "tensors")
-    bad = mesh("models", "verify", str(running.path.parent / "broken.gguf"))
+    bad = mesh("models", "verify", str(running.path.parent / "broken.gguf"), "--json")
     assert bad.returncode == 1
+    assert json.loads(bad.stdout)["ok"] is False
     assert "broken" in bad.stderr
     assert "Traceback" not in bad.stderr
 

@@ -89,6 +89,15 @@ async def test_a_payload_of_another_kind_names_the_kind_that_the_model_takes(
     assert engine.requests == []
 
 
+async def test_a_worker_without_a_version_answers_for_the_one_that_the_gateway_resolved() -> None:
+    versioned = _request("hi")
+    versioned.version = "2"
+    async with served_worker(EchoEngine(version="")) as worker:
+        await _native(worker).Infer(versioned, metadata=(("x-mesh-version", "2"),))
+        error = await _error_of(_native(worker).Infer(versioned))
+        assert type(error) is ModelNotFoundError
+
+
 @pytest.mark.parametrize(("version", "is_served"), [("3", True), ("9", False)])
 async def test_the_version_that_the_gateway_resolved_must_be_this_one(
     worker: ServedWorker, version: str, is_served: bool

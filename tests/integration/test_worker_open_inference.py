@@ -124,6 +124,7 @@ async def test_an_error_in_a_stream_comes_in_band_and_the_stream_goes_on(echo: A
     requests = iter([_text_request("overload"), _text_request("one")])
     answers = [answer async for answer in echo.ModelStreamInfer(requests)]
     assert answers[0].error_message == "the queue is full"
+    assert answers[0].infer_response.id == "mine"
     assert answers[1].infer_response.raw_output_contents[0][4:] == b"one "
 
 

@@ -29,6 +29,7 @@ _EXPECTED = (
     "possible training context overflow",
     "failed to find a memory slot",
     "removing memory module entries",
+    "failed to decode, ret = 2",
 )
 """Said of any unified KV cache, whose cells all sequences share, when it is full, and after an abort."""
 

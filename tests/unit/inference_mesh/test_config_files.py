@@ -46,6 +46,11 @@ def test_endpoints_stand_for_replicas() -> None:
         ("- name: a\n  name: b\n  service: x\n", "", 2),
         ("a: &x 1\nb: *x\n", "", 2),
         ("a: [\n", "", 2),
+        ("- name: a\n  [b, c]: d\n", "", 2),
+        ("- !!int ''\n", "", 0),
+        ("- !!bool x\n", "", 0),
+        ("- !!timestamp x\n", "", 0),
+        ("- {name: a, service: x, path: /infer, task: embed}\n", "models[0]", 1),
         ("", "", 0),
         ("5", "", 0),
     ],
@@ -87,6 +92,14 @@ def test_an_id_that_stands_twice_is_refused() -> None:
 
 def test_an_empty_keys_file_has_no_keys() -> None:
     assert parse_keys("") == ()
+
+
+@pytest.mark.parametrize("text", ["keys: [{}]", "keys: [{{id: abcdefgh, sha256: {}}}]", "keys: {}"])
+def test_a_key_pasted_into_the_keys_file_is_in_no_error(text: str) -> None:
+    plain, _ = new_key()
+    with pytest.raises(ConfigError) as raised:
+        parse_keys(text.format(plain))
+    assert plain not in str(raised.value)
 
 
 def _watched(path: Path) -> tuple[WatchedFile[int], list[int], list[bool]]:

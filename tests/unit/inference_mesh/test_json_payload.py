@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference_mesh import json_payload
-from inference_mesh.errors import InvalidInputError, MeshError
+from inference_mesh.errors import InternalError, InvalidInputError, MeshError
 from inference_mesh.v1 import payload_pb2 as pb
 
 GENERATE, EMBED, TENSORS = pb.TASK_GENERATE, pb.TASK_EMBED, pb.TASK_TENSORS
@@ -94,6 +94,12 @@ def test_any_document_gives_a_payload_or_a_typed_error(task: pb.Task, document: 
         json_payload.payload_from_json(task, document)
     except MeshError as error:
         assert isinstance(error, InvalidInputError)
+
+
+@pytest.mark.parametrize("said", [b"", b"hello", b'{"score": NaN}', b"[" * 100 + b"]" * 100])
+def test_an_answer_of_a_service_that_is_no_json_is_not_the_callers_fault(said: bytes) -> None:
+    with pytest.raises(InternalError):
+        json_payload.output_to_json(pb.Output(json=said))
 
 
 def test_vectors_come_back_as_rows() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextvars
 import json
 import logging
 from pathlib import Path
@@ -56,6 +57,17 @@ def test_a_load_report_survives_the_trailer() -> None:
     assert load_report.decode(b"\xff") is None
 
 
+def test_a_load_report_has_the_bytes_of_orcas_own_message() -> None:
+    # Made by xds.data.orca.v3.OrcaLoadReport, which cannot be installed beside OpenTelemetry (ADR 0005).
+    original = (
+        "2a130a086b765f636163686511000000000000d03f42160a0b71756575655f64657074681100000000000008"
+        "4042120a0772756e6e696e6711000000000000004049000000000000e03f"
+    )
+    ours = load_report.LoadReport(utilization=0.5, queued=3, running=2, kv_utilization=0.25)
+    assert load_report.decode(bytes.fromhex(original)) == ours
+    assert len(load_report.encode(ours)) == len(bytes.fromhex(original))
+
+
 def test_a_log_line_is_one_json_object_with_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
     saved = logging.getLogger().handlers[:]
     try:
@@ -80,6 +92,16 @@ def test_a_span_continues_the_callers_trace() -> None:
     ):
         assert telemetry.current_trace_id() == caller
         assert dict(telemetry.trace_metadata())["traceparent"].split("-")[1] == caller
+
+
+def test_a_span_that_is_left_in_another_context_is_ended_without_a_complaint(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    span = telemetry.span("stream")
+    current = contextvars.copy_context().run(span.__enter__)
+    span.__exit__(None, None, None)
+    assert not current.is_recording()
+    assert caplog.records == []
 
 
 def test_a_port_file_is_whole_or_absent(tmp_path: Path) -> None:

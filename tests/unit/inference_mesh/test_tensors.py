@@ -63,6 +63,8 @@ def test_data_that_does_not_fit_its_shape_is_refused(datatype: str, shape: list[
         {"name": "x", "datatype": "FP32", "shape": [2], "data": [1]},
         {"name": "x", "datatype": "FP32", "shape": [1], "data": [True]},
         {"name": "x", "datatype": "INT8", "shape": [1], "data": [300]},
+        {"name": "x", "datatype": "FP32", "shape": [1], "data": [1e39]},
+        {"name": "x", "datatype": "FP16", "shape": [1], "data": [1e5]},
         {"name": "x", "datatype": "INT8", "shape": [1], "data": [1.5]},
         {"name": "x", "datatype": "UINT8", "shape": [1], "data": [-1]},
         {"name": "x", "datatype": "BYTES", "shape": [1], "data": [1]},

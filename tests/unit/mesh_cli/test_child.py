@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from pathlib import Path
+
 import pytest
 
-from mesh_cli.child import child_environment, end_reason
+from mesh_cli.child import Child, child_environment, end_reason
 
 
 @pytest.mark.parametrize(
@@ -24,6 +28,14 @@ from mesh_cli.child import child_environment, end_reason
 )
 def test_the_reason_of_an_end_is_one_line(code: int, written: str, reason: str) -> None:
     assert end_reason(code, written) == reason
+
+
+async def test_what_a_process_wrote_before_its_start_was_seen_is_its_reason(tmp_path: Path) -> None:
+    port_file, log = tmp_path / "ports.json", tmp_path / "a.log"
+    arguments = ("--exit-code", "2", "--port-file", str(port_file))
+    asyncio.get_running_loop().call_soon(time.sleep, 1)  # a machine that is too busy to look at once
+    child = await Child.start("tests.fakes.fake_service", arguments, port_file=port_file, log=log)
+    assert child.end_reason(await child.wait()) == "model not loaded: the file is damaged"
 
 
 def test_a_process_of_the_mesh_does_not_get_the_users_key() -> None:

@@ -37,6 +37,11 @@ def test_every_fault_of_a_mesh_file_is_told_with_its_line(tmp_path: Path) -> Non
     assert "Traceback" not in told
 
 
+def test_more_slots_than_a_worker_takes_are_told(tmp_path: Path) -> None:
+    code, told = _checked(tmp_path, "mesh.yaml", "- {name: a, path: gone.gguf, slots: 257}\n")
+    assert (code, "models[0].slots: is 257" in told) == (1, True)
+
+
 def test_a_model_whose_file_is_not_there_is_told_with_its_line(tmp_path: Path) -> None:
     code, told = _checked(tmp_path, "mesh.yaml", "- name: a\n  path: gone.gguf\n")
     assert code == 1
@@ -92,6 +97,15 @@ def test_text_that_is_not_yaml_is_a_problem_with_a_line(tmp_path: Path, text: st
     code, told = _checked(tmp_path, "mesh.yaml", text)
     assert code == 1
     assert "mesh.yaml: line 1: not valid YAML" in told
+
+
+def test_a_file_that_cannot_be_read_at_all_has_problems_whatever_its_name(tmp_path: Path) -> None:
+    code, told = _checked(tmp_path, "any.yaml", "a: [b: {", "--json")
+    assert (code, json.loads(told)["kind"]) == (1, None)
+    assert json.loads(told)["problems"][0]["line"] == 1
+    (tmp_path / "any.yaml").write_bytes(b"\xff\xfe\x00")
+    ended = mesh("config", "check", "any.yaml", cwd=tmp_path)
+    assert (ended.returncode, "UTF-8" in ended.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("arguments", [("gone.yaml",), ("odd.txt",)])

@@ -45,6 +45,13 @@ def test_options_of_generation_for_another_task_are_refused_by_name() -> None:
         json_payload(EMBED, '{"text": "a"}', Sampling(seed=1))
 
 
+def test_a_system_message_that_would_be_lost_is_refused() -> None:
+    with pytest.raises(UsageError, match="--system"):
+        continued_payload(GENERATE, "hello", Sampling(), system="be kind")
+    with pytest.raises(UsageError, match="--system"):
+        json_payload(GENERATE, '{"prompt": "hello"}', Sampling(), system="be kind")
+
+
 def test_options_are_added_to_a_json_payload() -> None:
     payload = json_payload(GENERATE, '{"prompt": "a", "max_tokens": 9}', Sampling(max_tokens=2))
     assert (payload.generate.prompt, payload.generate.max_tokens) == ("a", 2)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+
+from mesh_cli.main import make_app
 
 ROOT = Path(__file__).parents[3]
 SKIPPED = {".venv", "build", "node_modules"}
@@ -19,6 +23,7 @@ FUNCTION = re.compile(r"\b((?:[a-z_]+/)+[a-z_]+\.py):([A-Za-z_]\w*(?:\.\w+)*)")
 LINK = re.compile(r"\]\(([^)#\s:]+)(?:#[^)\s]*)?\)")
 CODE = re.compile(r"`([^`\n]+)`")
 TARGETS = re.compile(r"^(?:[$] )?make ((?:[a-z-]+ ?)+)", re.MULTILINE)
+MESH = re.compile(r"^(?:[$] )?(?:[.]venv/bin/)?(mesh [a-z].*)$", re.MULTILINE)
 LIFE = "docs/life_of_a_request.md"
 
 
@@ -92,3 +97,13 @@ def test_every_place_in_the_table_of_ideas_exists() -> None:
 def test_every_make_target_that_a_document_names_exists(document: str) -> None:
     named = {target for line in TARGETS.findall(code_of(text_of(document))) for target in line.split()}
     assert named - make_targets() == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_mesh_command_that_a_document_shows_is_understood(document: str) -> None:
+    fenced = re.findall(r"^```[^\n]*\n(.*?)^```", text_of(document), re.MULTILINE | re.DOTALL)
+    for line in MESH.findall("\n".join(fenced)):
+        command, arguments = typer.main.get_command(make_app()), shlex.split(line, comments=True)
+        while isinstance(command, typer.core.TyperGroup):
+            command, arguments = command.commands[arguments[1]], arguments[1:]
+        command.make_context(arguments[0], arguments[1:])
