@@ -178,15 +178,23 @@ def _checked_array(name: str, datatype: str, dtype: np.dtype[Any], values: list[
         array = np.empty(len(values), dtype=object)
         array[:] = [value.encode() for value in values]
         return array
+    array = _numbers(values, dtype)
+    if array is None:
+        raise InvalidInputError(f"tensor '{name}': a value is out of the range of {datatype}")
+    return array
+
+
+def _numbers(values: list[Any], dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    """The numbers as an array; None if one is out of range.
+
+    JSON has no infinity, so one in the array was a number too large for its type.
+    """
     try:
         with np.errstate(over="ignore"):
             array = np.array(values, dtype=dtype)
     except (OverflowError, ValueError):
-        array = None
-    # JSON has no infinity, so one here was a number too large for the datatype.
-    if array is None or (dtype.kind == "f" and not np.isfinite(array).all()):
-        raise InvalidInputError(f"tensor '{name}': a value is out of the range of {datatype}")
-    return array
+        return None
+    return None if dtype.kind == "f" and not np.isfinite(array).all() else array
 
 
 def _finite(value: float) -> float | None:
