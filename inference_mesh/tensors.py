@@ -178,10 +178,10 @@ def _checked_array(name: str, datatype: str, dtype: np.dtype[Any], values: list[
         array = np.empty(len(values), dtype=object)
         array[:] = [value.encode() for value in values]
         return array
-    array = _numbers(values, dtype)
-    if array is None:
+    numbers = _numbers(values, dtype)
+    if numbers is None:
         raise InvalidInputError(f"tensor '{name}': a value is out of the range of {datatype}")
-    return array
+    return numbers
 
 
 def _numbers(values: list[Any], dtype: np.dtype[Any]) -> NDArray[Any] | None:
