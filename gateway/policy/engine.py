@@ -65,7 +65,7 @@ class PolicyEngine:
         if isinstance(model, Refuse):
             return model
         refusal = authorise(caller, INFER_SCOPE) or self.charge(caller, facts.now_s)
-        return refusal or Admit(caller, model, model.version or facts.version)
+        return refusal or Admit(caller, model, model.version)
 
     def admit_more(
         self, credential: str | None, size_bytes: int, now_s: float, wall_time_s: float

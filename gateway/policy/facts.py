@@ -96,7 +96,7 @@ class Refuse:
 class Admit:
     """The call goes on: who sent it, and the model it goes to.
 
-    version: the one that the worker is asked for; empty = the worker's choice.
+    version: the registry's; empty = it names none, and the worker judges the caller's.
     """
 
     caller: Caller
