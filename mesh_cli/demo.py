@@ -7,6 +7,7 @@ beside any other mesh; every answer is checked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import tempfile
 import time
@@ -27,11 +28,13 @@ from mesh_cli.supervisor import Supervisor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from inference_mesh.client import MeshClient
     from mesh_cli.demo_questions import Question, Way
 
 START_LIMIT_S = 120.0
 GRACE_S = 5.0
 POLL_S = 0.02
+ROUTE_LIMIT_S = 5.0
 
 
 @dataclasses.dataclass
@@ -111,8 +114,20 @@ async def _ask_all(supervisor: Supervisor, score: DemoScore) -> None:
             await _wait_for(supervisor, lambda state: _next_question(waiting, state) is not None)
             question = _next_question(waiting, supervisor.state) or waiting[0]
             waiting.remove(question)
+            await until_routed(mesh, question.model)
             for way in (rest, GrpcWay(mesh)):
                 await _ask(question, way, score)
+
+
+async def until_routed(mesh: MeshClient, model: str) -> None:
+    """Wait until the gateway has found the model's worker, which it tries to reach once a second.
+
+    A model that failed is never found; asking it then tells why.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ROUTE_LIMIT_S):
+            while not (await mesh.model(model)).ready:
+                await asyncio.sleep(POLL_S)
 
 
 async def _wait_for(supervisor: Supervisor, is_wanted: Callable[[MeshState], bool]) -> None:
