@@ -10,10 +10,10 @@ import asyncio
 from pathlib import Path
 
 from gateway.background import Background
-from gateway.fleet import Fleet
 from gateway.metrics import GatewayMetrics
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.facts import ModelFacts
+from gateway.upstream.fleet import Fleet
 from inference_mesh import telemetry
 from inference_mesh.config.errors import ConfigError
 from inference_mesh.config.models_file import ModelEntry, ModelsFile, parse_models

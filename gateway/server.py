@@ -8,19 +8,19 @@ import grpc
 from grpc_reflection.v1alpha import reflection
 from starlette.applications import Starlette
 
-from gateway.attempts import RetryBudgets
 from gateway.background import Background
-from gateway.calls import CallDesk
-from gateway.data_path import NATIVE_SERVICE, OIP_SERVICE, DataPath
-from gateway.fleet import Fleet
-from gateway.http_services import HttpServices
-from gateway.keyring import Keyring
-from gateway.listing_servicer import ListingServicer
+from gateway.front.data_path import NATIVE_SERVICE, OIP_SERVICE, DataPath
+from gateway.front.desk import CallDesk
+from gateway.front.listing_servicer import ListingServicer
+from gateway.identity.keyring import Keyring
 from gateway.metrics import GatewayMetrics
 from gateway.policy.engine import PolicyEngine
 from gateway.registry import Registry
-from gateway.relay import Relay
 from gateway.settings import GatewaySettings
+from gateway.upstream.attempts import RetryBudgets
+from gateway.upstream.fleet import Fleet
+from gateway.upstream.http_services import HttpServices
+from gateway.upstream.relay import Relay
 from inference_mesh import telemetry
 from inference_mesh.channels import address_text, server_options
 from inference_mesh.health_board import HEALTH_SERVICE, HealthBoard

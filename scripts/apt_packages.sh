@@ -24,6 +24,8 @@ need make "runs this project's targets" make --version
 need git "tells which files belong to the project" git --version
 need gcc "compiles llama.cpp" gcc --version
 need g++ "compiles llama.cpp" g++ --version
+need redis-server "the tests of limits that gateways share run a real one" redis-server --version
+need faketime "the tests of clocks that jump" faketime --version
 need python3-venv "Python 3.11 or newer that can make a virtual environment" python_that_fits
 
 [ ${#missing[@]} -eq 0 ] && exit 0

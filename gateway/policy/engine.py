@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gateway.policy.api_keys import authenticate, authorise
 from gateway.policy.facts import Admit, Caller, CallFacts, KeyFacts, ModelFacts, RefusalKind, Refuse
-from gateway.policy.rate_limit import RateLimiter
-from gateway.policy.resolve import names_of, resolve
+from gateway.policy.identity.api_keys import authenticate, authorise
+from gateway.policy.limits.gcra import RateLimiter
+from gateway.policy.routing.resolve import names_of, resolve
 
 INFER_SCOPE = "infer"
 

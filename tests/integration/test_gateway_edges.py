@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from gateway.background import Background
-from gateway.endpoints import grpc_pool
 from gateway.metrics import GatewayMetrics
 from gateway.server import Gateway
 from gateway.settings import GatewaySettings
+from gateway.upstream.endpoints import grpc_pool
 from inference_mesh.channels import open_channel
 from tests.support.gateways import entry, running_worker, write_models
 

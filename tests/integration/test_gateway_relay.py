@@ -11,13 +11,13 @@ from typing import Any, cast
 import grpc
 import pytest
 
-from gateway.attempts import RetryBudgets
 from gateway.background import Background
-from gateway.calls import Call
-from gateway.endpoints import grpc_pool
+from gateway.call import Call
 from gateway.metrics import GatewayMetrics
 from gateway.policy.facts import Admit, Caller, ModelFacts
-from gateway.relay import Relay
+from gateway.upstream.attempts import RetryBudgets
+from gateway.upstream.endpoints import grpc_pool
+from gateway.upstream.relay import Relay
 from inference_mesh.errors import (
     InvalidInputError,
     RequestTooLargeError,

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
-from gateway.discovery import Discovery
+from gateway.upstream.discovery import Discovery
 from inference_mesh.config.models_file import Target
 
 WORKERS = Target("workers.ai-models.svc", 50051)

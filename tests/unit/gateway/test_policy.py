@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gateway.policy
-from gateway.policy.api_keys import authenticate, tenant_salt
+from gateway.front.refusals import error_of
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.facts import Admit, CallFacts, KeyFacts, ModelFacts, RateLimit, RefusalKind, Refuse
-from gateway.policy.pick import pick
-from gateway.policy.rate_limit import RateLimiter, gcra
-from gateway.policy.resolve import names_of, resolve
-from gateway.policy.retry_budget import RetryBudget, retries_allowed
-from gateway.refusals import error_of
+from gateway.policy.identity.api_keys import authenticate, tenant_salt
+from gateway.policy.limits.gcra import RateLimiter, gcra
+from gateway.policy.routing.pick import pick
+from gateway.policy.routing.resolve import names_of, resolve
+from gateway.policy.routing.retry_budget import RetryBudget, retries_allowed
 from inference_mesh.config.keys_file import new_key
 from inference_mesh.errors import MeshError
 

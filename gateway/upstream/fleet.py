@@ -10,9 +10,9 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 from gateway.background import Background, within
-from gateway.discovery import Discovery
-from gateway.endpoints import AnyPool, EndpointPool, GrpcEndpoint, HttpEndpoint, grpc_pool, http_pool
 from gateway.metrics import GatewayMetrics
+from gateway.upstream.discovery import Discovery
+from gateway.upstream.endpoints import AnyPool, EndpointPool, GrpcEndpoint, HttpEndpoint, grpc_pool, http_pool
 from inference_mesh.config.models_file import ModelEntry
 
 SETTLE_LIMIT_S = 1.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import grpc
 
-from gateway.calls import WorkerStatusError
+from gateway.call import WorkerStatusError
 from gateway.forwarded_metadata import worker_metadata_for_client
 from inference_mesh.errors import DeadlineExceededError, StreamBrokenError, UnavailableError
 from inference_mesh.metadata import bytes_of

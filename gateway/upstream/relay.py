@@ -13,12 +13,12 @@ from typing import Any
 
 import grpc
 
-from gateway.attempts import Attempts, RetryBudgets
-from gateway.calls import Call, Context
-from gateway.endpoints import EndpointPool, GrpcEndpoint
+from gateway.call import Call, Context
 from gateway.forwarded_metadata import worker_metadata_for_client
 from gateway.metrics import GatewayMetrics
-from gateway.worker_status import client_error, is_connection_lost, is_unavailable, lost_connection
+from gateway.upstream.attempts import Attempts, RetryBudgets
+from gateway.upstream.endpoints import EndpointPool, GrpcEndpoint
+from gateway.upstream.worker_status import client_error, is_connection_lost, is_unavailable, lost_connection
 from inference_mesh.deadlines import remaining_s
 from inference_mesh.errors import CancelledByCallerError, DeadlineExceededError
 

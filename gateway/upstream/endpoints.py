@@ -16,9 +16,9 @@ from typing import Generic, TypeVar
 import httpx
 
 from gateway.background import Background, within
-from gateway.endpoint_watch import watch_grpc_health, watch_http_health
 from gateway.metrics import GatewayMetrics
-from gateway.policy.pick import pick
+from gateway.policy.routing.pick import pick
+from gateway.upstream.endpoint_watch import watch_grpc_health, watch_http_health
 from inference_mesh import telemetry
 from inference_mesh.channels import open_channel
 from inference_mesh.v1 import inference_pb2

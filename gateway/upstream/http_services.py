@@ -11,11 +11,11 @@ import random
 
 import httpx
 
-from gateway.attempts import Attempts, RetryBudgets
-from gateway.calls import Call
-from gateway.endpoints import HttpEndpoint
-from gateway.fleet import HttpModel
+from gateway.call import Call
 from gateway.metrics import GatewayMetrics
+from gateway.upstream.attempts import Attempts, RetryBudgets
+from gateway.upstream.endpoints import HttpEndpoint
+from gateway.upstream.fleet import HttpModel
 from inference_mesh.errors import (
     DeadlineExceededError,
     InternalError,

@@ -10,12 +10,13 @@ import asyncio
 
 import grpc
 
-from gateway.calls import CallDesk, Context
-from gateway.endpoints import EndpointPool, GrpcEndpoint
-from gateway.fleet import Fleet, HttpModel, Model
+from gateway.call import Context
+from gateway.front.desk import CallDesk
+from gateway.front.refusals import error_of
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.facts import Refuse
-from gateway.refusals import error_of
+from gateway.upstream.endpoints import EndpointPool, GrpcEndpoint
+from gateway.upstream.fleet import Fleet, HttpModel, Model
 from inference_mesh.errors import ModelNotFoundError
 from inference_mesh.json_payload import TASK_NAMES
 from inference_mesh.messages import parsed

@@ -13,10 +13,10 @@ import random
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from gateway.calls import Call
-from gateway.endpoints import Endpoint, EndpointPool
+from gateway.call import Call
 from gateway.metrics import GatewayMetrics
-from gateway.policy.retry_budget import MAX_ATTEMPTS, RetryBudget
+from gateway.policy.routing.retry_budget import MAX_ATTEMPTS, RetryBudget
+from gateway.upstream.endpoints import Endpoint, EndpointPool
 from inference_mesh.errors import UnavailableError
 from inference_mesh.telemetry import span
 

@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator
 
 import grpc
 
-from gateway.calls import Call, CallDesk, Context
-from gateway.fleet import Fleet, GrpcModel, HttpModel, Model
-from gateway.http_services import HttpServices
+from gateway.call import Call, Context
+from gateway.front.desk import CallDesk
+from gateway.front.routing_fields import RoutingFields, routing_fields
 from gateway.policy.facts import Admit
-from gateway.relay import Relay
-from gateway.routing_fields import RoutingFields, routing_fields
+from gateway.upstream.fleet import Fleet, GrpcModel, HttpModel, Model
+from gateway.upstream.http_services import HttpServices
+from gateway.upstream.relay import Relay
 from inference_mesh.errors import InvalidInputError, ModelNotFoundError, UnsupportedError
 from inference_mesh.request_ids import request_id_from
 

@@ -1,0 +1,1 @@
+"""Where a call goes: names, versions, canaries, replicas and what is tried next. Pure."""
