@@ -18,10 +18,9 @@ from gateway.policy.facts import Admit
 from gateway.policy.identity.api_keys import tenant_salt
 from inference_mesh.deadlines import earlier, remaining_s
 from inference_mesh.errors import MeshError
-from inference_mesh.metadata import DECISION, MODEL, REQUEST_ID, TENANT, VERSION
+from inference_mesh.metadata import DECISION, DELIVERED, MODEL, REQUEST_ID, TENANT, VERSION
 from inference_mesh.telemetry import trace_metadata
 
-DELIVERED = "x-mesh-delivered"
 HOP_SHARE, LONGEST_HOP_S = 0.02, 0.05
 """What a hop keeps of the remaining time, so that the worker's own answer still arrives."""
 

@@ -11,13 +11,17 @@ not own the wire form: `status_interceptor` and `rest_bridge.problem` translate.
     ├── ForbiddenError             PERMISSION_DENIED   a valid caller, not allowed this
     ├── ModelNotFoundError         NOT_FOUND           no such model or version
     ├── RequestTooLargeError       RESOURCE_EXHAUSTED  message or body over the size limit
-    ├── RateLimitedError           RESOURCE_EXHAUSTED  more requests than the key may send
+    ├── QuotaError                 RESOURCE_EXHAUSTED  a limit of the caller or the model is reached
+    │   ├── RateLimitedError         more requests than it may send
+    │   ├── ConcurrencyLimitedError  more calls at once than it may have
+    │   └── TokenBudgetError         its token budget is spent
     ├── OverloadedError            RESOURCE_EXHAUSTED  the queue is full
     ├── UnsupportedError           UNIMPLEMENTED       this model or service cannot do that
     ├── ModelNotReadyError         FAILED_PRECONDITION the model failed to load
     ├── DeadlineExceededError      DEADLINE_EXCEEDED   no time left
     ├── CancelledByCallerError     CANCELLED           the caller left
     ├── UnavailableError           UNAVAILABLE         nobody can answer now; retry
+    │   ├── LimitsUnknownError       the shared limits cannot be asked, and the rule says to refuse
     │   ├── ShuttingDownError        this process is draining
     │   └── StreamBrokenError        the worker died in the middle of a stream
     └── InternalError              INTERNAL            a fault of ours
@@ -25,9 +29,21 @@ not own the wire form: `status_interceptor` and `rest_bridge.problem` translate.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import ClassVar
 
 import grpc
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class QuotaViolation:
+    """One limit that was reached; travels as google.rpc.QuotaFailure.Violation.
+
+    subject: the limit, e.g. "tenant:acme:tokens". description: what it allows.
+    """
+
+    subject: str
+    description: str
 
 
 class MeshError(Exception):
@@ -35,6 +51,7 @@ class MeshError(Exception):
 
     `reason` is stable and travels in google.rpc.ErrorInfo; `cause` and `cure` are the
     sentences of docs/errors.md. `retry_after_s` is a hint, None where there is none.
+    `violations`: the limits that were reached, the first one first.
     """
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
@@ -42,10 +59,17 @@ class MeshError(Exception):
     cause: ClassVar[str] = ""
     cure: ClassVar[str] = ""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        violations: tuple[QuotaViolation, ...] = (),
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.retry_after_s = retry_after_s
+        self.violations = violations
 
 
 class InvalidInputError(MeshError):
@@ -112,13 +136,37 @@ class RequestTooLargeError(MeshError):
     cure = "Send less at once, or raise the limit on every hop; do not retry unchanged."
 
 
-class RateLimitedError(MeshError):
-    """The key sends more requests than it may."""
+class QuotaError(MeshError):
+    """A limit of the key, the tenant or the model is reached."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "QUOTA"
+    cause = "A limit of the caller's key or tenant, or of the model, is reached; the message names it."
+    cure = "Retry after the hint; `mesh explain` shows every limit and how it stands."
+
+
+class RateLimitedError(QuotaError):
+    """The caller sends more requests than it may."""
+
     reason = "RATE_LIMITED"
-    cause = "The caller's request rate is over the limit of its key."
+    cause = "The request rate is over a limit of the key, the tenant or the model."
     cure = "Wait as long as the retry hint says, then retry; or ask for a higher limit."
+
+
+class ConcurrencyLimitedError(QuotaError):
+    """The caller has more calls at once than it may."""
+
+    reason = "CONCURRENCY_LIMITED"
+    cause = "As many calls run at once as the key, the tenant or the model may have."
+    cure = "Wait until one of them ends; use a pool of that size."
+
+
+class TokenBudgetError(QuotaError):
+    """The token budget is spent."""
+
+    reason = "TOKEN_BUDGET_SPENT"
+    cause = "The token budget of the key, the tenant or the model cannot hold the prompt and one token."
+    cure = "Wait for the next window, as the retry hint says; ask for less, or for a larger budget."
 
 
 class OverloadedError(MeshError):
@@ -126,7 +174,7 @@ class OverloadedError(MeshError):
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "OVERLOADED"
-    cause = "The model's queue is full: more work arrives than its replicas do."
+    cause = "The model's queue is full, or the call would wait past its deadline."
     cure = "Retry after the hint with backoff; add replicas if it lasts."
 
 
@@ -173,6 +221,14 @@ class UnavailableError(MeshError):
     reason = "UNAVAILABLE"
     cause = "No healthy replica of the model could be reached."
     cure = "Retry with backoff; `mesh status` and /readyz say which replicas are missing."
+
+
+class LimitsUnknownError(UnavailableError):
+    """The shared limits cannot be asked, and the rule says to refuse then."""
+
+    reason = "LIMITS_UNKNOWN"
+    cause = "Redis, where the gateways share their limits, does not answer, and the limit's rule is 'refuse'."
+    cure = "Retry with backoff; the operator sees mesh_gateway_ledger_up at 0."
 
 
 class ShuttingDownError(UnavailableError):

@@ -5,6 +5,11 @@ from __future__ import annotations
 import dataclasses
 import enum
 
+from inference_mesh.config.limits import LimitsSpec
+from inference_mesh.config.models_file import ModelEntry
+from inference_mesh.config.tenants_file import Tenant
+from inference_mesh.metadata import Metadata
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RateLimit:
@@ -18,58 +23,100 @@ class RateLimit:
     burst: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class KeyFacts:
-    """One API key as the policy knows it.
-
-    sha256: hash of the whole key, hex. expires_at_s: Unix time; None = never.
-    """
-
-    id: str
-    sha256: str
-    tenant: str
-    scopes: frozenset[str]
-    expires_at_s: float | None = None
-    limit: RateLimit | None = None
+ANYONE = Tenant(name="anyone")
+"""The tenant of callers where no credential is asked for."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """One model of the registry as the policy knows it.
+class Priority(enum.IntEnum):
+    """The class in which a call waits; a lower number goes first."""
 
-    version: empty = the registry names none, and the worker judges the caller's.
-    """
-
-    name: str
-    version: str = ""
-    aliases: tuple[str, ...] = ()
-    timeout_s: float = 300.0
+    HIGH = 0
+    NORMAL = 1
+    BULK = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls. key_id: empty = nobody in particular."""
+    """Who calls, as the policy knows them once their credential is verified.
+
+    key_id: of an API key; empty for a token, a certificate, or nobody in particular. limits:
+    the key's own. salt: what workers keep the tenant's caches apart by; tells no name.
+    expires_at_s: Unix time at which the credential ends; None = never.
+    """
 
     key_id: str = ""
-    tenant: str = ""
+    tenant: Tenant = ANYONE
     scopes: frozenset[str] = frozenset({"infer"})
-    limit: RateLimit | None = None
+    limits: LimitsSpec = LimitsSpec()
+    salt: str = ""
+    expires_at_s: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a call brings to say who sends it.
+
+    text: an API key or a token; None = neither. certificate_names: subject alternative names
+    of the client's verified certificate.
+    """
+
+    text: str | None = None
+    certificate_names: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cost:
+    """What a request may use, before it ran.
+
+    prompt_tokens: an upper bound, never below what the worker will count. completion_tokens:
+    the longest answer that is asked for; 0 = the task makes none.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def total(self) -> int:
+        """Tokens of prompt and answer."""
+        return self.prompt_tokens + self.completion_tokens
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CallFacts:
     """What is known of a call before it is admitted.
 
-    model, version: as the caller wrote them. credential: the API key's plain text. now_s: a
-    monotonic clock. wall_time_s: Unix time.
+    model, version: as the caller wrote them. metadata: what came with the call; only the
+    header that a canary is sticky by is read. now_s: a monotonic clock. wall_time_s: Unix time.
     """
 
     model: str
     version: str
-    credential: str | None
     size_bytes: int
     now_s: float
     wall_time_s: float
+    metadata: Metadata = ()
+    cost: Cost = Cost()
+
+
+class RouteRule(enum.Enum):
+    """Why a call goes to its target."""
+
+    NAME = "name"
+    ALIAS = "alias"
+    VERSION = "version"
+    WEIGHT = "weight"
+    CANARY = "canary"
+    STICKY = "sticky"
+    FALLBACK = "fallback"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Route:
+    """Where a call goes. version: empty = the registry names none, and the worker judges the caller's."""
+
+    model: ModelEntry
+    version: str
+    rule: RouteRule = RouteRule.NAME
 
 
 class RefusalKind(enum.Enum):
@@ -81,15 +128,43 @@ class RefusalKind(enum.Enum):
     MODEL_NOT_FOUND = "model_not_found"
     TOO_LARGE = "too_large"
     RATE_LIMITED = "rate_limited"
+    TOO_MANY_AT_ONCE = "too_many_at_once"
+    TOKEN_BUDGET = "token_budget"
+    LIMITS_UNKNOWN = "limits_unknown"
+    QUEUE_FULL = "queue_full"
+    TOO_LATE = "too_late"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Standing:
+    """One limit and how much of it is left.
+
+    name: which, e.g. "tenant:acme:tokens". kind: "requests", "concurrency" or "tokens".
+    limit: how much there is in a window; remaining: how much of it is left. window_s: 0 for
+    concurrency. reset_s: until all of it is there again. is_degraded: the shared ledger cannot
+    be asked, and the declared policy of the rule applies.
+    """
+
+    name: str
+    kind: str
+    limit: float
+    remaining: float
+    window_s: float
+    reset_s: float
+    is_degraded: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Refuse:
-    """The call ends here. message: for the caller; it has no internals."""
+    """The call ends here. message: for the caller; it has no internals.
+
+    standings: the limits that were met; the first is the one that refuses.
+    """
 
     kind: RefusalKind
     message: str
     retry_after_s: float | None = None
+    standings: tuple[Standing, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,5 +175,5 @@ class Admit:
     """
 
     caller: Caller
-    model: ModelFacts
+    model: ModelEntry
     version: str

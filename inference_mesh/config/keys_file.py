@@ -12,9 +12,11 @@ import re
 import secrets
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from inference_mesh.config.errors import ConfigError, Problem
+from inference_mesh.config.limits import LimitsSpec
+from inference_mesh.config.tenants_file import Scope
 from inference_mesh.config.yaml_document import YamlDocument
 
 _KEY = re.compile(r"mesh_(?P<id>[a-z0-9]{8})_(?P<secret>[A-Za-z0-9_-]{43})")
@@ -31,7 +33,7 @@ class ApiKey(BaseModel):
         description="SHA-256 of the whole key, hex."
     )
     tenant: str = Field("default", min_length=1, max_length=64, description="Whom the key belongs to.")
-    scopes: tuple[str, ...] = Field(("infer",), description="What it may do: infer, admin.")
+    scopes: tuple[Scope, ...] = Field(("infer",), description="What it may do: infer, admin.")
     expires: datetime.datetime | None = Field(
         None, description="When it ends, with a time zone; absent = never."
     )
@@ -39,6 +41,10 @@ class ApiKey(BaseModel):
         None, gt=0, le=1e6, description="Sustained rate; absent = no limit."
     )
     burst: int = Field(10, ge=1, le=1_000_000, description="Requests that may come at once.")
+    limits: LimitsSpec | None = Field(
+        None,
+        description="Limits of the key; instead of requests_per_second and burst, which are short for it.",
+    )
 
     @field_validator("expires")
     @classmethod
@@ -46,6 +52,21 @@ class ApiKey(BaseModel):
         if value is not None and value.tzinfo is None:
             raise ValueError("needs a time zone, e.g. 2027-01-01T00:00:00Z")
         return value
+
+    @model_validator(mode="after")
+    def _one_way_of_limits(self) -> ApiKey:
+        if self.limits is not None and self.requests_per_second is not None:
+            raise ValueError("limits and requests_per_second exclude each other")
+        return self
+
+    @property
+    def all_limits(self) -> LimitsSpec:
+        """Its limits, however they are written."""
+        if self.limits is not None:
+            return self.limits
+        if self.requests_per_second is None:
+            return LimitsSpec()
+        return LimitsSpec(requests_per_second=self.requests_per_second, burst=self.burst)
 
 
 class KeysFile(BaseModel):
@@ -73,7 +94,7 @@ def parse_keys(text: str, *, source: str = "keys.yaml") -> tuple[ApiKey, ...]:
     return keys
 
 
-def new_key(*, tenant: str = "default", scopes: tuple[str, ...] = ("infer",)) -> tuple[str, ApiKey]:
+def new_key(*, tenant: str = "default", scopes: tuple[Scope, ...] = ("infer",)) -> tuple[str, ApiKey]:
     """A fresh key: its plain text, to be shown once, and what is stored of it."""
     key_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
     plain = f"mesh_{key_id}_{secrets.token_urlsafe(32)}"

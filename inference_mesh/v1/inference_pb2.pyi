@@ -88,7 +88,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "task", "aliases", "ready", "runtime", "max_tokens", "dimensions", "inputs", "outputs")
+    __slots__ = ("name", "version", "task", "aliases", "ready", "runtime", "max_tokens", "dimensions", "inputs", "outputs", "slots")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +99,7 @@ class Model(_message.Message):
     DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     task: _payload_pb2.Task
@@ -109,4 +110,5 @@ class Model(_message.Message):
     dimensions: int
     inputs: _containers.RepeatedCompositeFieldContainer[_payload_pb2.TensorSpec]
     outputs: _containers.RepeatedCompositeFieldContainer[_payload_pb2.TensorSpec]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., task: _Optional[_Union[_payload_pb2.Task, str]] = ..., aliases: _Optional[_Iterable[str]] = ..., ready: _Optional[bool] = ..., runtime: _Optional[str] = ..., max_tokens: _Optional[int] = ..., dimensions: _Optional[int] = ..., inputs: _Optional[_Iterable[_Union[_payload_pb2.TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[_payload_pb2.TensorSpec, _Mapping]]] = ...) -> None: ...
+    slots: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., task: _Optional[_Union[_payload_pb2.Task, str]] = ..., aliases: _Optional[_Iterable[str]] = ..., ready: _Optional[bool] = ..., runtime: _Optional[str] = ..., max_tokens: _Optional[int] = ..., dimensions: _Optional[int] = ..., inputs: _Optional[_Iterable[_Union[_payload_pb2.TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[_payload_pb2.TensorSpec, _Mapping]]] = ..., slots: _Optional[int] = ...) -> None: ...

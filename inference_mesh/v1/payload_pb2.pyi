@@ -22,6 +22,14 @@ class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FINISH_REASON_UNSPECIFIED: _ClassVar[FinishReason]
     FINISH_REASON_STOP: _ClassVar[FinishReason]
     FINISH_REASON_LENGTH: _ClassVar[FinishReason]
+
+class LengthReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LENGTH_REASON_UNSPECIFIED: _ClassVar[LengthReason]
+    LENGTH_REASON_MAX_TOKENS: _ClassVar[LengthReason]
+    LENGTH_REASON_CONTEXT: _ClassVar[LengthReason]
+    LENGTH_REASON_CLAMP: _ClassVar[LengthReason]
+    LENGTH_REASON_TOKEN_BUDGET: _ClassVar[LengthReason]
 TASK_UNSPECIFIED: Task
 TASK_GENERATE: Task
 TASK_EMBED: Task
@@ -32,6 +40,11 @@ TASK_JSON: Task
 FINISH_REASON_UNSPECIFIED: FinishReason
 FINISH_REASON_STOP: FinishReason
 FINISH_REASON_LENGTH: FinishReason
+LENGTH_REASON_UNSPECIFIED: LengthReason
+LENGTH_REASON_MAX_TOKENS: LengthReason
+LENGTH_REASON_CONTEXT: LengthReason
+LENGTH_REASON_CLAMP: LengthReason
+LENGTH_REASON_TOKEN_BUDGET: LengthReason
 
 class Payload(_message.Message):
     __slots__ = ("generate", "embed", "rerank", "classify", "tensors", "json")
@@ -135,14 +148,16 @@ class Sampling(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., seed: _Optional[int] = ..., logit_bias: _Optional[_Mapping[int, float]] = ...) -> None: ...
 
 class Generated(_message.Message):
-    __slots__ = ("text", "tokens", "finish_reason")
+    __slots__ = ("text", "tokens", "finish_reason", "length_reason")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_REASON_FIELD_NUMBER: _ClassVar[int]
     text: str
     tokens: _containers.RepeatedScalarFieldContainer[int]
     finish_reason: FinishReason
-    def __init__(self, text: _Optional[str] = ..., tokens: _Optional[_Iterable[int]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ...) -> None: ...
+    length_reason: LengthReason
+    def __init__(self, text: _Optional[str] = ..., tokens: _Optional[_Iterable[int]] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., length_reason: _Optional[_Union[LengthReason, str]] = ...) -> None: ...
 
 class Embed(_message.Message):
     __slots__ = ("texts", "dimensions", "truncate")
@@ -245,14 +260,16 @@ class TensorSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., datatype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Usage(_message.Message):
-    __slots__ = ("prompt_tokens", "completion_tokens", "cached_tokens")
+    __slots__ = ("prompt_tokens", "completion_tokens", "cached_tokens", "response_cached")
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
     CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_CACHED_FIELD_NUMBER: _ClassVar[int]
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
-    def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cached_tokens: _Optional[int] = ...) -> None: ...
+    response_cached: bool
+    def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cached_tokens: _Optional[int] = ..., response_cached: _Optional[bool] = ...) -> None: ...
 
 class Timing(_message.Message):
     __slots__ = ("queue_s", "compute_s", "first_token_s")
