@@ -13,13 +13,28 @@ from typing import Any
 import grpc
 
 from gateway.forwarded_metadata import Pairs, client_metadata_for_worker
+from gateway.limits.grant import Grant
 from gateway.metrics import UNKNOWN_MODEL
-from gateway.policy.facts import Admit
-from gateway.policy.identity.api_keys import tenant_salt
+from gateway.policy.facts import NO_COST, Admit, Caller, Cost, Priority, Standing
+from inference_mesh import limit_standing
 from inference_mesh.deadlines import earlier, remaining_s
 from inference_mesh.errors import MeshError
-from inference_mesh.metadata import DECISION, DELIVERED, MODEL, REQUEST_ID, TENANT, VERSION
+from inference_mesh.metadata import (
+    CACHE,
+    DECISION,
+    DEFAULTS,
+    DELIVERED,
+    LIMITS,
+    MAX_TOKENS,
+    MODEL,
+    PRIORITY,
+    REQUEST_ID,
+    TENANT,
+    TOKEN_BUDGET,
+    VERSION,
+)
 from inference_mesh.telemetry import trace_metadata
+from inference_mesh.v1 import payload_pb2
 
 HOP_SHARE, LONGEST_HOP_S = 0.02, 0.05
 """What a hop keeps of the remaining time, so that the worker's own answer still arrives."""
@@ -40,7 +55,13 @@ class WorkerStatusError(Exception):
 
 @dataclasses.dataclass(slots=True)
 class Call:
-    """One call. deadline: seconds of the loop's clock; None = no limit."""
+    """One call. deadline: seconds of the loop's clock; None = no limit.
+
+    cost: what it may use; grants: what the limits gave it, held: names of those
+    limits; own_deadline: the caller's, before the model's limit; defaults: what a worker puts where
+    a request says nothing. prompt_tokens, usage: what the worker said, None before. delivered:
+    messages that the client has; delivered_tokens: of those, tokens of generate.
+    """
 
     method: str
     context: Context
@@ -48,11 +69,26 @@ class Call:
     started_s: float
     deadline: float | None
     request_id: str = ""
+    caller: Caller | None = None
     admission: Admit | None = None
+    cost: Cost = NO_COST
+    grants: list[Grant] = dataclasses.field(default_factory=list)
+    defaults: bytes = b""
+    held: set[str] = dataclasses.field(default_factory=set)
+    own_deadline: float | None = None
     size_bytes: int = 0
     endpoint: str = ""
     attempts: int = 0
+    resumed: int = 0
     delivered: int = 0
+    delivered_tokens: int = 0
+    prompt_tokens: int | None = None
+    usage: payload_pb2.Usage | None = None
+    first_token_at_s: float | None = None
+    refused_by: tuple[Standing, ...] = ()
+    waited_s: float = 0.0
+    cache: str = ""
+    fallback_from: str = ""
 
     @property
     def model(self) -> str:
@@ -61,10 +97,21 @@ class Call:
 
     @property
     def admitted(self) -> Admit:
-        """The policy's decision; only asked for after `admit`."""
+        """The policy's decision; only asked for after it was made."""
         if self.admission is None:
             raise RuntimeError("the call was not admitted")
         return self.admission
+
+    @property
+    def standings(self) -> tuple[Standing, ...]:
+        """How the limits of the call stand."""
+        return tuple(standing for grant in self.grants for standing in grant.standings)
+
+    @property
+    def token_total(self) -> int | None:
+        """Most tokens that it may use, prompt and answer together; None = no budget applies."""
+        totals = [grant.token_total for grant in self.grants if grant.token_total is not None]
+        return min(totals) if totals else None
 
     def limit_to(self, timeout_s: float) -> None:
         """End no later than so many seconds after the call came."""
@@ -78,24 +125,84 @@ class Call:
     def worker_metadata(self) -> Pairs:
         """What the worker is told: the client's own, the policy's decision and the trace."""
         decided = self.admitted
+        tenant = decided.caller.tenant
         ours: list[tuple[str, str | bytes]] = [
             (REQUEST_ID, self.request_id),
             (MODEL, decided.model.name),
-            (TENANT, tenant_salt(decided.caller.tenant)),
+            (TENANT, decided.caller.salt),
         ]
         if decided.version:
             ours.append((VERSION, decided.version))
+        if tenant.priority != "normal":
+            ours.append((PRIORITY, tenant.priority))
+        if decided.model.max_tokens is not None:
+            ours.append((MAX_TOKENS, str(decided.model.max_tokens)))
+        if self.defaults:
+            ours.append((DEFAULTS, self.defaults))
+        total = self.token_total
+        if total is not None:
+            ours.append((TOKEN_BUDGET, str(total)))
         return (*client_metadata_for_worker(self.metadata), *ours, *trace_metadata())
+
+    def initial_metadata(self) -> Pairs:
+        """What the caller is told before the answer: its limits, and where the answer comes from."""
+        told: list[tuple[str, str | bytes]] = []
+        standings = self.standings
+        if standings:
+            told.append((LIMITS, limit_standing.encode(standings)))
+        if self.cache:
+            told.append((CACHE, self.cache))
+        if self.method in STREAMING_METHODS:
+            told.append((DECISION, self.decision()))
+        return tuple(told)
+
+    def limit_trailers(self) -> Pairs:
+        """What a refused caller is told of the limits that refused it."""
+        standings = self.refused_by or self.standings
+        return ((LIMITS, limit_standing.encode(standings)),) if standings else ()
 
     def decision_trailers(self) -> Pairs:
         """What the caller is told of how the call was served."""
-        if not self.endpoint:
+        if self.admission is None:
             return ()
-        text = f"model={self.model};endpoint={self.endpoint};attempts={self.attempts}"
-        trailers: list[tuple[str, str | bytes]] = [(DECISION, text), (REQUEST_ID, self.request_id)]
+        trailers: list[tuple[str, str | bytes]] = [(DECISION, self.decision()), (REQUEST_ID, self.request_id)]
         if self.method in STREAMING_METHODS:
-            trailers.append((DELIVERED, str(self.delivered)))
+            count = self.delivered_tokens or self.delivered
+            trailers.append((DELIVERED, str(count)))
         return tuple(trailers)
+
+    def decision(self) -> str:
+        """Which target, rule and wait applied, e.g. `model=chat;version=2;rule=canary;endpoint=…`."""
+        decided = self.admitted
+        parts = [f"model={decided.model.name}"]
+        if decided.version:
+            parts.append(f"version={decided.version}")
+        parts += [f"rule={decided.rule.value}", f"wait_ms={self.waited_s * 1000:.0f}"]
+        if self.fallback_from:
+            parts.append(f"fallback_from={self.fallback_from}")
+        if self.cache:
+            parts.append(f"cache={self.cache}")
+        if self.endpoint:
+            parts += [f"endpoint={self.endpoint}", f"attempts={self.attempts}"]
+        if self.resumed:
+            parts.append(f"resumed={self.resumed}")
+        limits = [standing.name for standing in self.standings if standing.is_degraded]
+        if limits:
+            parts.append(f"degraded={','.join(limits)}")
+        return ";".join(parts)
+
+    def used_tokens(self) -> int:
+        """Tokens that the call is charged: the worker's count, else what reached the caller."""
+        if self.usage is not None:
+            return self.usage.prompt_tokens + self.usage.completion_tokens
+        if self.prompt_tokens is None:
+            return 0
+        return self.prompt_tokens + self.delivered_tokens
+
+
+def priority_of(caller: Caller) -> Priority:
+    """The class in which a caller's calls wait."""
+    return Priority[caller.tenant.priority.upper()]
 
 
 def code_of(error: BaseException, call: Call) -> grpc.StatusCode:

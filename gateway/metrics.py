@@ -5,8 +5,6 @@ Labels are bounded: `model` is a name of the registry or "unknown", never what a
 
 from __future__ import annotations
 
-import contextlib
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 UNKNOWN_MODEL = "unknown"
@@ -34,32 +32,8 @@ class GatewayMetrics:
         self.in_flight = Gauge(
             "mesh_gateway_in_flight", "Calls that run now.", ("model",), registry=self.registry
         )
-        self.retries = Counter(
-            "mesh_gateway_retries_total",
-            "Attempts after the first, on another replica.",
-            ("model",),
-            registry=self.registry,
-        )
-        self.ejections = Counter(
-            "mesh_gateway_ejections_total",
-            "Times that a replica was left out for a moment because a call to it failed.",
-            ("model", "endpoint"),
-            registry=self.registry,
-        )
-        self.endpoint_ready = Gauge(
-            "mesh_gateway_endpoint_ready",
-            "1 if the replica is healthy and takes calls, else 0.",
-            ("model", "endpoint"),
-            registry=self.registry,
-        )
         self.registry_reloads, self.registry_is_good = self._of_file("registry", "the model registry")
         self.keys_reloads, self.keys_are_good = self._of_file("keys", "the key file")
-
-    def forget_endpoint(self, model: str, endpoint: str) -> None:
-        """Drop the series of a replica that is no more."""
-        for metric in (self.ejections, self.endpoint_ready):
-            with contextlib.suppress(KeyError):
-                metric.remove(model, endpoint)
 
     def _of_file(self, name: str, what: str) -> tuple[Counter, Gauge]:
         reloads = Counter(

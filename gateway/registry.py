@@ -7,12 +7,11 @@ metric and /readyz tell why.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gateway.background import Background
 from gateway.metrics import GatewayMetrics
-from gateway.policy.engine import PolicyEngine
-from gateway.policy.facts import ModelFacts
 from gateway.upstream.fleet import Fleet
 from inference_mesh import telemetry
 from inference_mesh.config.errors import ConfigError
@@ -21,13 +20,18 @@ from inference_mesh.config.watched_file import WatchedFile
 
 log = telemetry.get_logger(__name__)
 
+Follower = Callable[[tuple[ModelEntry, ...]], None]
+
 
 class Registry:
     """Watches models.yaml and applies each good version, one after the other."""
 
-    def __init__(self, path: Path, fleet: Fleet, policy: PolicyEngine, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, path: Path, fleet: Fleet, metrics: GatewayMetrics, followers: Sequence[Follower]
+    ) -> None:
+        """followers: told of the entries in the moment that they go live, all in the same step."""
         self._fleet = fleet
-        self._policy = policy
+        self._followers = followers
         self._metrics = metrics
         self._latest: ModelsFile | None = None
         self._has_news = asyncio.Event()
@@ -75,13 +79,9 @@ class Registry:
         self._has_news.clear()
 
         def commit() -> None:
-            self._policy.replace_models(facts_of(entry) for entry in models.models)
+            for follow in self._followers:
+                follow(models.models)
 
         await self._fleet.apply(models.models, commit)
         self._is_loaded = True
         log.info("registry is live", models=len(models.models))
-
-
-def facts_of(entry: ModelEntry) -> ModelFacts:
-    """What the policy knows of an entry."""
-    return ModelFacts(entry.name, entry.version, entry.aliases, entry.timeout_s)

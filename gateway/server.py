@@ -1,37 +1,34 @@
-"""The gateway as a process: builds the parts, starts and stops them in order."""
+"""The gateway as a process: starts and stops the parts in order, and owns the two ports."""
 
 from __future__ import annotations
-
-import random
 
 import grpc
 from grpc_reflection.v1alpha import reflection
 from starlette.applications import Starlette
 
-from gateway.background import Background
-from gateway.front.data_path import NATIVE_SERVICE, OIP_SERVICE, DataPath
-from gateway.front.desk import CallDesk
-from gateway.front.listing_servicer import ListingServicer
-from gateway.identity.keyring import Keyring
+from gateway.front.admin_servicer import ADMIN_SERVICE
+from gateway.front.explain_servicer import POLICY_SERVICE
+from gateway.identity.peer_certificate import ServerCertificates
+from gateway.methods import NATIVE_SERVICE, OIP_SERVICE
 from gateway.metrics import GatewayMetrics
-from gateway.policy.engine import PolicyEngine
-from gateway.registry import Registry
+from gateway.parts import Parts
 from gateway.settings import GatewaySettings
-from gateway.upstream.attempts import RetryBudgets
-from gateway.upstream.fleet import Fleet
-from gateway.upstream.http_services import HttpServices
-from gateway.upstream.relay import Relay
 from inference_mesh import telemetry
 from inference_mesh.channels import address_text, server_options
-from inference_mesh.health_board import HEALTH_SERVICE, HealthBoard
+from inference_mesh.health_board import HEALTH_SERVICE
 from inference_mesh.http_server import HttpServer, Readiness, operations_routes
 from inference_mesh.lifecycle import write_port_file
 from inference_mesh.status_interceptor import StatusInterceptor
+from inference_mesh.v1 import admin_pb2, policy_pb2
 
 log = telemetry.get_logger(__name__)
 
 MESSAGE_HEADROOM_BYTES = 64 * 1024
 """What gRPC takes above the limit, so that the refusal of most larger messages is ours and typed."""
+LEDGER_LIMIT_S = 2.5
+"""How long a start waits for the shared limits; after that their rules' own policies apply."""
+REFLECTED = (admin_pb2, policy_pb2)
+"""Modules whose import makes their services known to reflection."""
 
 
 class Gateway:
@@ -39,66 +36,66 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
-        limit = settings.max_message_bytes
-        self.metrics = GatewayMetrics()
-        self._background = Background()
-        self._policy = PolicyEngine(requires_key=settings.requires_key, max_message_bytes=limit)
-        self._health = HealthBoard(self._models_ready)
-        self._fleet = Fleet(
-            self._background, self.metrics, max_message_bytes=limit, on_change=self._health.renew
-        )
-        self._registry = Registry(settings.models, self._fleet, self._policy, self.metrics)
-        self._keyring = Keyring(
-            settings.keys, requires_key=settings.requires_key, policy=self._policy, metrics=self.metrics
-        )
+        self._parts = Parts(settings)
         self._is_serving = False
         self._grpc_server: grpc.aio.Server | None = None
         self._http_server: HttpServer | None = None
         self.grpc_port = settings.grpc_port
         self.http_port = settings.http_port
 
+    @property
+    def metrics(self) -> GatewayMetrics:
+        """Its metrics."""
+        return self._parts.metrics
+
     async def start(self) -> None:
         """Read the files, probe the replicas, listen, then report SERVING."""
-        await self._background.open()
-        self._keyring.start(self._background)
-        await self._registry.start(self._background)
+        parts = self._parts
+        await parts.background.open()
+        if parts.usage_log is not None:
+            parts.usage_log.open()
+        parts.background.spawn("limits", parts.limiter.run)
+        parts.background.spawn("canaries", parts.canaries.run)
+        parts.identities.start(parts.background)
+        await parts.registry.start(parts.background)
+        await parts.limiter.wait_until_known(LEDGER_LIMIT_S)
         await self._listen()
         self._is_serving = True
-        self._health.serve()
+        parts.health.serve()
         write_port_file(self._settings.port_file, grpc=self.grpc_port, http=self.http_port)
         log.info("serving", grpc_port=self.grpc_port, http_port=self.http_port)
 
     async def drain(self) -> None:
         """Report NOT_SERVING; calls are still taken."""
         self._is_serving = False
-        self._health.withdraw()
+        self._parts.health.withdraw()
 
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, let running ones finish within the grace, then close."""
         self._is_serving = False
-        self._health.close()
+        self._parts.health.close()
         if self._grpc_server is not None:
             await self._grpc_server.stop(grace_s)
         if self._http_server is not None:
             await self._http_server.stop(grace_s)
-        await self._background.close()
-        await self._fleet.close()
+        await self._parts.background.close()
+        await self._parts.fleet.close()
+        if self._parts.usage_log is not None:
+            await self._parts.usage_log.close()
 
     def readiness(self) -> Readiness:
         """Ready if calls can be let in and routed; the detail says what is wrong, also if ready."""
-        detail = {
-            "registry": self._registry.state,
-            "keys": self._keyring.state,
-            "serving": "yes" if self._is_serving else "no: starting or draining",
-        }
-        for model in self._fleet.models:
-            pool = model.pool
-            detail[f"model {model.entry.name}"] = f"{len(pool.ready)} of {len(pool.endpoints)} replicas ready"
-        is_ready = self._is_serving and self._registry.is_loaded and self._keyring.lets_callers_in
+        parts = self._parts
+        detail = {"registry": parts.registry.state, **parts.identities.detail}
+        detail["serving"] = "yes" if self._is_serving else "no: starting or draining"
+        if self._settings.redis_url is not None:
+            detail["limits"] = "degraded: Redis does not answer" if parts.limiter.is_degraded else "shared"
+        for target in parts.fleet.targets:
+            name, pool = f"model {target.entry.name}", target.pool
+            name = f"{name} version {target.version}" if target.entry.versions else name
+            detail[name] = f"{len(pool.ready)} of {len(pool.endpoints)} replicas ready"
+        is_ready = self._is_serving and parts.registry.is_loaded and parts.identities.lets_callers_in
         return Readiness(is_ready, detail)
-
-    def _models_ready(self) -> dict[str, bool]:
-        return {model.entry.name: bool(model.pool.ready) for model in self._fleet.models}
 
     async def _listen(self) -> None:
         settings = self._settings
@@ -111,26 +108,28 @@ class Gateway:
             options=server_options(settings.max_message_bytes + MESSAGE_HEADROOM_BYTES),
         )
         self._add_services(self._grpc_server)
-        self.grpc_port = self._grpc_server.add_insecure_port(address_text(settings.host, settings.grpc_port))
+        self.grpc_port = self._add_port(self._grpc_server)
         await self._grpc_server.start()
 
+    def _add_port(self, server: grpc.aio.Server) -> int:
+        """The port of the server, with TLS where there is a certificate."""
+        settings = self._settings
+        address = address_text(settings.host, settings.grpc_port)
+        if settings.tls_cert is None or settings.tls_key is None:
+            return server.add_insecure_port(address)
+        certificates = ServerCertificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        return server.add_secure_port(address, certificates.credentials())
+
     def _add_services(self, server: grpc.aio.Server) -> None:
-        desk = CallDesk(self._policy, self.metrics)
-        rng = random.Random()
-        budgets = RetryBudgets()
-        http_services = HttpServices(
-            self.metrics, budgets, rng, max_answer_bytes=self._settings.max_message_bytes
-        )
-        data_path = DataPath(desk, self._fleet, Relay(self.metrics, budgets, rng), http_services)
-        listing = ListingServicer(desk, self._policy, self._fleet)
-        native = {**data_path.native_handlers(), **listing.native_handlers()}
-        oip = {**data_path.oip_handlers(), **listing.oip_handlers()}
+        parts = self._parts
+        services = {
+            NATIVE_SERVICE: {**parts.data_path.native_handlers(), **parts.listing.native_handlers()},
+            OIP_SERVICE: {**parts.data_path.oip_handlers(), **parts.listing.oip_handlers()},
+            POLICY_SERVICE: parts.explain.handlers(),
+            ADMIN_SERVICE: parts.admin.handlers(),
+            HEALTH_SERVICE: parts.health.handlers(),
+        }
         server.add_generic_rpc_handlers(
-            (
-                grpc.method_handlers_generic_handler(NATIVE_SERVICE, native),
-                grpc.method_handlers_generic_handler(OIP_SERVICE, oip),
-                grpc.method_handlers_generic_handler(HEALTH_SERVICE, self._health.handlers()),
-            )
+            tuple(grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items())
         )
-        reflected = (NATIVE_SERVICE, OIP_SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(reflected, server)
+        reflection.enable_server_reflection((*services, reflection.SERVICE_NAME), server)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import socket
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from inference_mesh.settings import ServiceSettings
@@ -20,17 +22,49 @@ class GatewaySettings(ServiceSettings):
     grpc_port: int = Field(50051, ge=0, le=65535, description="gRPC port; 0 = any free one.")
     models: Path = Field(Path("models.yaml"), description="The registry; read again when it changes.")
     keys: Path | None = Field(None, description="File of the API keys; read again when it changes.")
+    tenants: Path | None = Field(
+        None, description="File of the tenants and token issuers; read again when it changes."
+    )
+    tls_cert: Path | None = Field(
+        None, description="Certificate chain (PEM) of the gRPC port; absent = no TLS."
+    )
+    tls_key: Path | None = Field(None, description="Private key (PEM) of that certificate.")
+    tls_client_ca: Path | None = Field(
+        None, description="Certificate authority (PEM) of client certificates; a client's names its tenant."
+    )
+    redis_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("redis_url", "MESH_GATEWAY_REDIS_URL", "MESH_REDIS_URL"),
+        description="Redis that all gateways share limits and canaries by, e.g. redis://redis:6379/0; also "
+        "MESH_REDIS_URL. Unset = each gateway keeps its own.",
+    )
+    replicas: int = Field(
+        1, ge=1, le=1000, description="Gateways that share the limits; each one's share while Redis is gone."
+    )
+    gateway_id: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+        min_length=1,
+        max_length=128,
+        description="Name of this process among the gateways; unset = host and process id.",
+    )
+    usage_log: Path | None = Field(
+        None, description="File that gets one JSON line for each call, to bill from; absent = none."
+    )
+    tenant_label_limit: int = Field(
+        50, ge=0, le=10_000, description="Tenants with metrics of their own; further ones are 'other'."
+    )
     auth: Literal["required", "optional", "open"] = Field(
         "optional",
         validate_default=True,
-        description="required: a key always; optional: a key if a key file is given; open: no key. "
-        "Without keys the gateway listens on loopback only.",
+        description="required: a credential always; optional: one if a file of keys or tenants is given; "
+        "open: none. Without credentials the gateway listens on loopback only.",
     )
 
     @field_validator("auth")
     @classmethod
     def _open_is_on_loopback(cls, value: str, info: ValidationInfo) -> str:
-        is_open = value == "open" or (value == "optional" and info.data.get("keys") is None)
+        has_callers = any(info.data.get(name) is not None for name in ("keys", "tenants"))
+        is_open = value == "open" or (value == "optional" and not has_callers)
         host = info.data.get("host", "")
         if is_open and not _is_loopback(host):
             raise ValueError(
@@ -39,10 +73,19 @@ class GatewaySettings(ServiceSettings):
             )
         return value
 
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> GatewaySettings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca needs tls_cert and tls_key")
+        return self
+
     @property
     def requires_key(self) -> bool:
-        """Whether a call needs a key."""
-        return self.auth == "required" or (self.auth == "optional" and self.keys is not None)
+        """Whether a call needs a credential."""
+        has_callers = self.keys is not None or self.tenants is not None
+        return self.auth == "required" or (self.auth == "optional" and has_callers)
 
 
 def _is_loopback(host: str) -> bool:

@@ -6,7 +6,8 @@
             print(piece.output.generate.text, end="")
 
 Payloads are dictionaries in the form of `POST /api/infer`, or protobuf payloads. Errors are
-MeshError. It imports the native stubs only, so that it can live beside tritonclient.
+MeshError, with `retry_after_s` and `violations` where a limit was reached. It imports the native
+stubs only, so that it can live beside tritonclient.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from inference_mesh.errors import MeshError, PayloadMismatchError, UnavailableEr
 from inference_mesh.metadata import API_KEY, REQUEST_ID
 from inference_mesh.status_interceptor import error_from_rpc
 from inference_mesh.telemetry import trace_metadata
-from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
+from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2, policy_pb2, policy_pb2_grpc
 
 DEFAULT_TIMEOUT_S = 60.0
 
@@ -39,6 +40,9 @@ class MeshClient:
         """target: host:port. timeout_s: deadline of each call that names none itself."""
         self._channel = open_channel(target)
         self._stub: inference_pb2_grpc.InferenceServiceAsyncStub = inference_pb2_grpc.InferenceServiceStub(
+            self._channel
+        )
+        self._policy: policy_pb2_grpc.PolicyServiceAsyncStub = policy_pb2_grpc.PolicyServiceStub(
             self._channel
         )
         self._api_key = api_key
@@ -58,11 +62,20 @@ class MeshClient:
         await self._channel.close()
 
     async def infer(
-        self, model: str, payload: PayloadLike, *, request_id: str = "", timeout_s: float | None = None
+        self,
+        model: str,
+        payload: PayloadLike,
+        *,
+        version: str = "",
+        request_id: str = "",
+        timeout_s: float | None = None,
     ) -> inference_pb2.InferResponse:
-        """The whole result of one request. Raises MeshError."""
+        """The whole result of one request. version: empty = the registry's choice. Raises MeshError."""
         message = inference_pb2.InferRequest(
-            model=model, request_id=request_id, payload=await self._payload(model, payload)
+            model=model,
+            version=version,
+            request_id=request_id,
+            payload=await self._payload(model, payload),
         )
         try:
             return await self._stub.Infer(message, **self._options(request_id, timeout_s))
@@ -70,14 +83,23 @@ class MeshClient:
             raise self._error_of(model, error) from None
 
     async def stream(
-        self, model: str, payload: PayloadLike, *, request_id: str = "", timeout_s: float | None = None
+        self,
+        model: str,
+        payload: PayloadLike,
+        *,
+        version: str = "",
+        request_id: str = "",
+        timeout_s: float | None = None,
     ) -> AsyncIterator[inference_pb2.InferStreamResponse]:
         """The pieces of one result as they are made; closing the iterator cancels the call.
 
         Raises MeshError, also in the middle if the stream breaks.
         """
         message = inference_pb2.InferStreamRequest(
-            model=model, request_id=request_id, payload=await self._payload(model, payload)
+            model=model,
+            version=version,
+            request_id=request_id,
+            payload=await self._payload(model, payload),
         )
         call = self._stub.InferStream(message, **self._options(request_id, timeout_s))
         try:
@@ -87,6 +109,25 @@ class MeshClient:
             raise self._error_of(model, error) from None
         finally:
             call.cancel()
+
+    async def explain(
+        self, model: str, payload: PayloadLike | None = None, *, version: str = "", sticky_key: str = ""
+    ) -> policy_pb2.ExplainResponse:
+        """What the gateway would make of a call, without making it. Raises MeshError.
+
+        payload: what would be sent; None = a request that costs nothing. sticky_key: value of
+        the header that the model's canary is sticky by. A refusal is part of the answer.
+        """
+        message = policy_pb2.ExplainRequest(
+            model=model,
+            version=version,
+            sticky_key=sticky_key,
+            payload=None if payload is None else await self._payload(model, payload),
+        )
+        try:
+            return await self._policy.Explain(message, **self._options("", None))
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from None
 
     async def models(self) -> list[inference_pb2.Model]:
         """The models that the caller may use, sorted by name. Raises MeshError."""

@@ -38,6 +38,12 @@ SAMPLING_FIELDS: dict[str, type] = {
 GENERATE_INPUTS = ("prompt", "messages", "tokens")
 GENERATE_FIELDS = (*GENERATE_INPUTS, "max_tokens", "stop", "json_schema", "logit_bias", "delivered_tokens")
 FINISH_REASONS = {payload_pb2.FINISH_REASON_STOP: "stop", payload_pb2.FINISH_REASON_LENGTH: "length"}
+LENGTH_REASONS = {
+    payload_pb2.LENGTH_REASON_MAX_TOKENS: "max_tokens",
+    payload_pb2.LENGTH_REASON_CONTEXT: "context",
+    payload_pb2.LENGTH_REASON_CLAMP: "clamp",
+    payload_pb2.LENGTH_REASON_TOKEN_BUDGET: "token_budget",
+}
 
 Document = Mapping[str, Any]
 
@@ -94,12 +100,13 @@ def output_to_json(output: payload_pb2.Output) -> Any:
 
 
 def usage_to_json(usage: payload_pb2.Usage) -> dict[str, int]:
-    """Token counts."""
-    return {
+    """Token counts; `response_cached` (true) only where the whole answer was kept from an earlier call."""
+    counts = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "cached_tokens": usage.cached_tokens,
     }
+    return {**counts, "response_cached": True} if usage.response_cached else counts
 
 
 def timing_to_json(timing: payload_pb2.Timing) -> dict[str, float]:
@@ -122,6 +129,8 @@ def _generated(generated: payload_pb2.Generated) -> dict[str, object]:
     answer: dict[str, object] = {"text": generated.text}
     if generated.finish_reason:
         answer["finish_reason"] = FINISH_REASONS[generated.finish_reason]
+    if generated.length_reason in LENGTH_REASONS:
+        answer["length_reason"] = LENGTH_REASONS[generated.length_reason]
     return answer
 
 

@@ -14,20 +14,24 @@ from inference_mesh.v1.load_report_pb2 import OrcaLoadReport
 
 QUEUE_DEPTH = "queue_depth"
 RUNNING = "running"
+SLOTS = "slots"
 KV_CACHE = "kv_cache"
+MAX_COUNT = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoadReport:
     """How busy a worker is.
 
-    utilization, kv_utilization: 0 to 1. queued, running: requests.
+    utilization, kv_utilization: 0 to 1. queued, running: requests. slots: requests that it
+    works on at once; 0 = unknown.
     """
 
     utilization: float
     queued: int
     running: int
     kv_utilization: float = 0.0
+    slots: int = 0
 
 
 def encode(report: LoadReport) -> bytes:
@@ -37,6 +41,8 @@ def encode(report: LoadReport) -> bytes:
         utilization={KV_CACHE: report.kv_utilization},
         named_metrics={QUEUE_DEPTH: report.queued, RUNNING: report.running},
     )
+    if report.slots:
+        message.named_metrics[SLOTS] = report.slots
     return message.SerializeToString()
 
 
@@ -48,7 +54,14 @@ def decode(data: bytes) -> LoadReport | None:
         return None
     return LoadReport(
         utilization=message.application_utilization,
-        queued=int(message.named_metrics.get(QUEUE_DEPTH, 0)),
-        running=int(message.named_metrics.get(RUNNING, 0)),
+        queued=_count(message, QUEUE_DEPTH),
+        running=_count(message, RUNNING),
         kv_utilization=message.utilization.get(KV_CACHE, 0.0),
+        slots=_count(message, SLOTS),
     )
+
+
+def _count(message: OrcaLoadReport, name: str) -> int:
+    """A metric that counts something; 0 if it is absent or no count."""
+    value = message.named_metrics.get(name, 0.0)
+    return int(value) if 0 <= value <= MAX_COUNT else 0

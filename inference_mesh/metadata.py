@@ -15,7 +15,7 @@ MODEL = "x-mesh-model"
 VERSION = "x-mesh-version"
 TENANT = "x-mesh-tenant"
 MAX_TOKENS = "x-mesh-max-tokens"
-TOKEN_BUDGET = "x-mesh-token-budget"
+TOKEN_BUDGET = "x-mesh-token-budget"  # noqa: S105  # tokens of text
 """Most tokens that a request may use, prompt and answer together: what the gateway reserved. A worker
 whose prompt fits ends the answer there (LENGTH_REASON_TOKEN_BUDGET), else refuses it."""
 DEFAULTS = "x-mesh-defaults-bin"

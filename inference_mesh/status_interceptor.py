@@ -1,14 +1,17 @@
 """The one place where errors become gRPC statuses, and the way back.
 
 Servicers raise MeshError; this interceptor ends the call with its code, its message and
-google.rpc details. What is not a MeshError becomes INTERNAL "internal error" and a log line.
-`error_from_rpc` turns the status of an upstream call into the same MeshError again.
+google.rpc details (ErrorInfo, RetryInfo, QuotaFailure). What is not a MeshError becomes
+INTERNAL "internal error" and a log line. `error_from_rpc` turns the status of an upstream call
+into the same MeshError again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -18,13 +21,14 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from inference_mesh import telemetry
-from inference_mesh.errors import InternalError, MeshError, all_error_classes
+from inference_mesh.errors import InternalError, MeshError, QuotaViolation, all_error_classes
 from inference_mesh.metadata import REQUEST_ID, RETRY_PUSHBACK, bytes_of, value_of
 
 log = telemetry.get_logger(__name__)
 
 STATUS_DETAILS = "grpc-status-details-bin"
 ERROR_DOMAIN = "inference-mesh"
+MAX_VIOLATIONS = 16
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 
@@ -55,7 +59,9 @@ def status_trailers(error: MeshError) -> Trailers:
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(error.retry_after_s * 1e9))
         details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
-        trailers.append((RETRY_PUSHBACK, str(int(error.retry_after_s * 1000))))
+        trailers.append((RETRY_PUSHBACK, str(math.ceil(round(error.retry_after_s * 1000, 3)))))
+    if error.violations:
+        details.append(_packed(_quota_failure(error.violations)))
     status = status_pb2.Status(code=error.code.value[0], message=error.message, details=details)
     trailers.append((STATUS_DETAILS, status.SerializeToString()))
     return tuple(trailers)
@@ -68,13 +74,20 @@ def error_from_rpc(error: grpc.aio.AioRpcError) -> MeshError:
 
 def error_from_status(code: grpc.StatusCode, message: str, trailers: Trailers) -> MeshError:
     """The MeshError of a status and its trailers; an unknown code becomes InternalError."""
-    reason, retry_after_s = _details(bytes_of(trailers, STATUS_DETAILS))
-    error_class = _class_for(code, reason)
+    details = _details(bytes_of(trailers, STATUS_DETAILS))
+    error_class = _class_for(code, details.reason)
     if error_class is InternalError:
         return InternalError()
     error = error_class.__new__(error_class)
-    MeshError.__init__(error, message, retry_after_s=retry_after_s)
+    MeshError.__init__(
+        error, message, retry_after_s=details.retry_after_s, violations=tuple(details.violations)
+    )
     return error
+
+
+def reason_of(trailers: Trailers) -> str:
+    """The stable reason that a status's trailers tell; empty if they tell none."""
+    return _details(bytes_of(trailers, STATUS_DETAILS)).reason
 
 
 def unmapped(error: Exception) -> MeshError:
@@ -166,20 +179,48 @@ def _packed(message: Any) -> any_pb2.Any:
     return packed
 
 
-def _details(data: bytes | None) -> tuple[str, float | None]:
-    """Reason and retry hint of grpc-status-details-bin; ("", None) if there are none."""
-    reason, retry_after_s = "", None
+def _quota_failure(violations: tuple[QuotaViolation, ...]) -> error_details_pb2.QuotaFailure:
+    return error_details_pb2.QuotaFailure(
+        violations=[
+            error_details_pb2.QuotaFailure.Violation(subject=one.subject, description=one.description)
+            for one in violations[:MAX_VIOLATIONS]
+        ]
+    )
+
+
+@dataclasses.dataclass(slots=True)
+class _Details:
+    """What grpc-status-details-bin tells; empty if there are none, or they are damaged."""
+
+    reason: str = ""
+    retry_after_s: float | None = None
+    violations: list[QuotaViolation] = dataclasses.field(default_factory=list)
+
+
+def _details(data: bytes | None) -> _Details:
+    found = _Details()
     try:
-        status = status_pb2.Status.FromString(data or b"")
-        for detail in status.details:
-            info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
-            if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
-                reason = info.reason
-            elif detail.Unpack(retry):
-                retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
-    except DecodeError:
-        return "", None
-    return reason, retry_after_s
+        for detail in status_pb2.Status.FromString(data or b"").details:
+            _note(found, detail)
+    except (DecodeError, ValueError):  # ValueError: a duration that is out of range
+        return _Details()
+    return found
+
+
+def _note(found: _Details, detail: any_pb2.Any) -> None:
+    info, retry, quota = (
+        error_details_pb2.ErrorInfo(),
+        error_details_pb2.RetryInfo(),
+        error_details_pb2.QuotaFailure(),
+    )
+    if detail.Unpack(info):
+        found.reason = info.reason if info.domain == ERROR_DOMAIN else found.reason
+    elif detail.Unpack(retry):
+        found.retry_after_s = max(0.0, retry.retry_delay.ToNanoseconds() / 1e9)
+    elif detail.Unpack(quota):
+        found.violations += [
+            QuotaViolation(one.subject, one.description) for one in quota.violations[:MAX_VIOLATIONS]
+        ]
 
 
 def _class_for(code: grpc.StatusCode, reason: str) -> type[MeshError]:

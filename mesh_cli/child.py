@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -23,7 +23,7 @@ MAX_REASON_CHARACTERS = 300
 # Spinning OpenMP threads starve everyone else on shared cores; without the second, ggml
 # starts a debugger when it aborts.
 _NATIVE_ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "GGML_NO_BACKTRACE": "1", "PYTHONUNBUFFERED": "1"}
-_CREDENTIALS = ("MESH_API_KEY",)
+_CREDENTIALS = ("MESH_API_KEY", "MESH_REDIS_URL")
 
 
 class Child:
@@ -38,9 +38,18 @@ class Child:
         self._log_start = log_start
 
     @classmethod
-    async def start(cls, module: str, arguments: tuple[str, ...], *, port_file: Path, log: Path) -> Self:
+    async def start(
+        cls,
+        module: str,
+        arguments: tuple[str, ...],
+        *,
+        port_file: Path,
+        log: Path,
+        environment: Iterable[tuple[str, str]] = (),
+    ) -> Self:
         """Start `python -m module` in its own session, bound to the life of this process.
 
+        environment: variables that it gets beside ours.
         The own session keeps the terminal's Ctrl-C from it: the supervisor stops in order.
         """
         _make_way(port_file, log)
@@ -52,7 +61,7 @@ class Child:
                 stdout=stream,
                 stderr=stream,
                 start_new_session=True,
-                env=child_environment(os.environ),
+                env=child_environment(os.environ) | dict(environment),
             )
             return cls(process, port_file, log, log_start)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mesh_cli.commands.prepare import prepare
 from mesh_cli.errors import FailedError
-from mesh_cli.mesh_file import default_text, parse_mesh, resolve
+from mesh_cli.mesh_file import default_text, parse_mesh
 from mesh_cli.mesh_table import LinesView, output_console
 from mesh_cli.plan import plan_mesh
 from mesh_cli.ports import free_port
@@ -72,9 +72,10 @@ def run_demo(asked_at: float | None) -> None:
 
 def _supervisor(folder: StateFolder) -> Supervisor:
     folder.create()
-    models = [resolve(model, folder.path) for model in parse_mesh(default_text()).models]
+    models = parse_mesh(default_text()).models
     grpc_port = free_port()
-    plan = plan_mesh(models, folder, grpc_port=grpc_port, http_port=free_port((grpc_port,)), grace_s=GRACE_S)
+    http_port = free_port((grpc_port,))
+    plan = plan_mesh(models, folder.path, folder, grpc_port=grpc_port, http_port=http_port, grace_s=GRACE_S)
     view = LinesView(output_console())
     return Supervisor(
         plan, folder, config="demo", policy=RestartPolicy(), grace_s=GRACE_S, on_change=view.show

@@ -13,7 +13,10 @@ from mesh_cli.payloads import Sampling, continued_payload, json_payload, text_pa
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of a model. Exactly one of text and json_text is set."""
+    """What is asked of a model. Exactly one of text and json_text is set.
+
+    version: empty = the registry's choice.
+    """
 
     model: str
     text: str | None
@@ -21,6 +24,7 @@ class Question:
     is_raw: bool
     system: str | None
     sampling: Sampling
+    version: str = ""
 
     def payload(self, task: payload_pb2.Task) -> payload_pb2.Payload:
         """The payload for a model of this task. Raises UsageError, InvalidInputError."""
@@ -41,14 +45,16 @@ async def ask(
             raise FailedError(f"model '{model.name}' has not been loaded yet; `mesh status` says why")
         payload = question.payload(model.task)
         if is_stream:
-            await _print_stream(mesh, question.model, payload, is_json=is_json)
+            await _print_stream(mesh, question, payload, is_json=is_json)
             return
-        answer = await mesh.infer(question.model, payload)
+        answer = await mesh.infer(question.model, payload, version=question.version)
         print(answer_json(answer) if is_json else answer_text(answer.output))
 
 
-async def _print_stream(mesh: MeshClient, model: str, payload: payload_pb2.Payload, *, is_json: bool) -> None:
-    async for piece in mesh.stream(model, payload):
+async def _print_stream(
+    mesh: MeshClient, question: Question, payload: payload_pb2.Payload, *, is_json: bool
+) -> None:
+    async for piece in mesh.stream(question.model, payload, version=question.version):
         if is_json:
             print(piece_json(piece), flush=True)
         else:

@@ -12,7 +12,21 @@ import typer
 
 from inference_mesh.config.errors import ConfigError
 from inference_mesh.errors import MeshError
-from mesh_cli.commands import chat, config, demo, doctor, down, infer, keys, models, prepare, status, up
+from mesh_cli.commands import (
+    canary,
+    chat,
+    config,
+    demo,
+    doctor,
+    down,
+    explain,
+    infer,
+    keys,
+    models,
+    prepare,
+    status,
+    up,
+)
 from mesh_cli.errors import EXIT_FAILED, EXIT_USAGE, CliError
 
 
@@ -31,6 +45,7 @@ def make_app() -> typer.Typer:
         ("status", status.status),
         ("down", down.down),
         ("infer", infer.infer),
+        ("explain", explain.explain),
         ("chat", chat.chat),
         ("prepare", prepare.prepare),
         ("doctor", doctor.doctor),
@@ -40,6 +55,7 @@ def make_app() -> typer.Typer:
     app.add_typer(models.make_app(), name="models")
     app.add_typer(config.make_app(), name="config")
     app.add_typer(keys.make_app(), name="keys")
+    app.add_typer(canary.make_app(), name="canary")
     return app
 
 
@@ -50,11 +66,17 @@ def main() -> None:
     except CliError as error:
         _fail(str(error), error.exit_code)
     except MeshError as error:
-        _fail(f"{error.code.name} {error.message}", EXIT_FAILED)
+        _fail(error_line(error), EXIT_FAILED)
     except ConfigError as error:
         for problem in error.problems:
             print(f"{error.source}: {problem}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
+
+
+def error_line(error: MeshError) -> str:
+    """What a MeshError says in one line, with when to come back."""
+    hint = "" if error.retry_after_s is None else f" (retry in {error.retry_after_s:.3g} s)"
+    return f"{error.code.name} {error.message}{hint}"
 
 
 def _fail(message: str, exit_code: int) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from mesh_cli.errors import UsageError
-from mesh_cli.mesh_file import MeshModel, parse_mesh
+from mesh_cli.mesh_file import parse_mesh
+from mesh_cli.mesh_schema import MeshModel
 
 
 def with_model(text: str, model: MeshModel, *, source: str) -> str:
@@ -36,7 +37,8 @@ def new_text(model: MeshModel) -> str:
 
 def block(model: MeshModel, indent: int) -> str:
     """One entry of the list."""
-    fields: dict[str, Any] = model.model_dump(mode="json", exclude_defaults=True)
+    given: dict[str, Any] = model.model_dump(mode="json", exclude_defaults=True)
+    fields = {key: given[key] for key in ("name", "path") if key in given} | given
     lines = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True).splitlines()
     return "".join(
         f"{' ' * indent}{'- ' if number == 0 else '  '}{line}\n" for number, line in enumerate(lines)

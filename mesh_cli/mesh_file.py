@@ -1,83 +1,58 @@
 """mesh.yaml: which models `mesh up` runs on this machine, and how.
 
-Owns the schema, its validation and where a model's path leads. The file is `{version: 1,
-models: [...]}` or a bare list of models; the smallest entry is a name and a path.
+Owns reading it, what must hold between its models, and where a model's paths lead. The file is
+`{version: 1, models: [...]}` or a bare list of models; the smallest entry is a name and a path.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import yaml
 
 from inference_mesh.config.errors import ConfigError, Problem
-from inference_mesh.config.models_file import ModelName
+from inference_mesh.config.models_file import parse_models
 from inference_mesh.config.yaml_document import Path as KeyPath
 from inference_mesh.config.yaml_document import YamlDocument
 from mesh_cli.embedded import SCHEME, embedded_models
+from mesh_cli.mesh_schema import MeshFile, MeshModel, MeshVersion, Running, Runtime, Traffic
 
 DEFAULT_NAME = "mesh.yaml"
 
-Runtime = Literal["llama", "onnx"]
-TaskName = Literal["generate", "embed", "rerank", "classify", "tensors"]
-
-
-class MeshModel(BaseModel):
-    """One model, run by this machine."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: ModelName = Field(description="Unique name: a-z, 0-9, '-', '.'; 1 to 63 characters.")
-    path: Annotated[str, Field(min_length=1)] = Field(
-        description="A .gguf file, an .onnx file or a folder with model.onnx, relative to this file; "
-        "or embedded:NAME."
-    )
-    runtime: Runtime | None = Field(None, description="Engine; absent = by the path.")
-    task: TaskName | None = Field(None, description="What the model does; absent = as the model says.")
-    version: str = Field("", max_length=64, description="Version that is reported.")
-    aliases: tuple[ModelName, ...] = Field((), description="Other names for it.")
-    replicas: int = Field(1, ge=1, le=64, description="Processes that run it.")
-    slots: int | None = Field(None, ge=1, le=256, description="Requests at a time (llama).")
-    context: int | None = Field(None, ge=32, le=1_048_576, description="Tokens of one request (llama).")
-    threads: int | None = Field(None, ge=1, le=1024, description="Threads of one process.")
-    timeout_s: float | None = Field(
-        None, gt=0, le=86_400, description="Longest call; a caller can only ask for less."
-    )
-
-
-class MeshFile(BaseModel):
-    """All models of this machine."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    version: Literal[1] = 1
-    models: tuple[MeshModel, ...] = ()
+PLACEHOLDER = ("127.0.0.1:1",)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LocalModel:
-    """A model with its path resolved. problem: why it cannot be run; None = nothing seen."""
+    """A model, or one of its versions, with its path resolved.
+
+    spec: with the version's own values in place of the model's. problem: why it cannot be run;
+    None = nothing seen. variant: the version, of a model that has several.
+    """
 
     spec: MeshModel
     path: Path
     runtime: Runtime
     problem: str | None = None
+    variant: MeshVersion | None = None
 
 
 def parse_mesh(text: str, *, source: str = DEFAULT_NAME) -> MeshFile:
     """The models of a file's text.
 
     Raises ConfigError with every problem: not YAML, unknown keys, values out of range, a name
-    that stands twice, no model at all.
+    that stands twice, a fallback, shadow or canary that is none of the models, no model at all.
     """
     document = _document(text, source)
     parsed = document.validated(MeshFile, document.value)
     problems = [document.problem(path, message) for path, message in _conflicts(parsed)]
     if not parsed.models:
         problems.append(document.problem(("models",), "has no model; at least one is required"))
+    problems = problems or [document.problem(path, message) for path, message in _misled(parsed)]
     if problems:
         raise ConfigError(source, tuple(problems))
     return parsed
@@ -88,21 +63,41 @@ def check_files(text: str, *, source: str, folder: Path) -> None:
     document = _document(text, source)
     models = document.validated(MeshFile, document.value).models
     problems = tuple(
-        document.problem(("models", index, "path"), found.problem)
-        for index, found in enumerate(resolve(model, folder) for model in models)
+        document.problem(("models", index, *_place(found, position)), found.problem)
+        for index, model in enumerate(models)
+        for position, found in enumerate(resolve(model, folder))
         if found.problem
     )
     if problems:
         raise ConfigError(source, problems)
 
 
-def resolve(model: MeshModel, folder: Path) -> LocalModel:
-    """Where the model's files are; relative paths start at the folder."""
-    if model.path.startswith(SCHEME):
-        return _resolve_embedded(model)
-    path = (folder / Path(model.path).expanduser()).resolve()
-    runtime = model.runtime or runtime_of(path)
-    return LocalModel(model, path, runtime or "onnx", file_problem(path, runtime))
+def resolve(model: MeshModel, folder: Path) -> tuple[LocalModel, ...]:
+    """Where the model's files are, one for each of its versions; relative paths start at the folder."""
+    if not model.versions:
+        return (_resolve_one(model, folder),)
+    return tuple(
+        dataclasses.replace(_resolve_one(_of_version(model, one), folder), variant=one)
+        for one in model.versions
+    )
+
+
+def registry_entry(model: MeshModel, endpoints: Mapping[str, Sequence[str]]) -> dict[str, object]:
+    """The model as an entry of the gateway's models.yaml. endpoints: host:port by version."""
+    entry: dict[str, object] = {"name": model.name}
+    if model.versions:
+        entry["versions"] = [
+            {"version": one.version, "weight": one.weight, "endpoints": list(endpoints[one.version])}
+            for one in model.versions
+        ]
+    else:
+        entry["endpoints"] = list(endpoints[model.version])
+    optional = {"task": model.task, "version": model.version, "aliases": list(model.aliases)}
+    # What was not written stays unwritten: some keys may only stand together.
+    traffic = model.model_dump(
+        mode="json", include=set(Traffic.model_fields), exclude_unset=True, exclude_none=True
+    )
+    return entry | {key: value for key, value in optional.items() if value} | traffic
 
 
 def runtime_of(path: Path) -> Runtime | None:
@@ -179,9 +174,47 @@ def _conflicts(parsed: MeshFile) -> list[tuple[KeyPath, str]]:
     return found
 
 
-def _resolve_embedded(model: MeshModel) -> LocalModel:
+def _misled(parsed: MeshFile) -> Iterator[tuple[KeyPath, str]]:
+    """What the gateway's registry would refuse in what it gets of these models."""
+    entries = [registry_entry(model, dict.fromkeys(_versions(model), PLACEHOLDER)) for model in parsed.models]
+    try:
+        parse_models(yaml.safe_dump(entries))
+    except ConfigError as error:
+        for problem in error.problems:
+            yield _key_path(problem.where), problem.message
+
+
+def _versions(model: MeshModel) -> tuple[str, ...]:
+    return tuple(one.version for one in model.versions) or (model.version,)
+
+
+def _key_path(where: str) -> KeyPath:
+    """The parts of a place such as "models[2].shadow.model"."""
+    parts = re.findall(r"\[(\d+)\]|([^.\[\]]+)", where)
+    return tuple(int(index) if index else key for index, key in parts)
+
+
+def _place(found: LocalModel, position: int) -> KeyPath:
+    return ("versions", position, "path") if found.variant else ("path",)
+
+
+def _of_version(model: MeshModel, one: MeshVersion) -> MeshModel:
+    """The model as if it had this version only."""
+    own = one.model_dump(include={"version", "path", *Running.model_fields, "replicas"}, exclude_none=True)
+    return model.model_copy(update={**own, "versions": ()})
+
+
+def _resolve_one(model: MeshModel, folder: Path) -> LocalModel:
+    written = model.path or ""
+    if written.startswith(SCHEME):
+        return _resolve_embedded(model, written.removeprefix(SCHEME))
+    path = (folder / Path(written).expanduser()).resolve()
+    runtime = model.runtime or runtime_of(path)
+    return LocalModel(model, path, runtime or "onnx", file_problem(path, runtime))
+
+
+def _resolve_embedded(model: MeshModel, name: str) -> LocalModel:
     known = embedded_models()
-    name = model.path.removeprefix(SCHEME)
     if name not in known:
         problem = f"there is no embedded model '{name}'; there are {', '.join(sorted(known))}"
         return LocalModel(model, Path(name), model.runtime or "onnx", problem)

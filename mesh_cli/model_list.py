@@ -29,6 +29,7 @@ def model_json(model: inference_pb2.Model) -> dict[str, object]:
         "ready": model.ready,
         "runtime": model.runtime,
         "max_tokens": model.max_tokens,
+        "slots": model.slots,
         "dimensions": model.dimensions,
         "inputs": [_spec_json(spec) for spec in model.inputs],
         "outputs": [_spec_json(spec) for spec in model.outputs],

@@ -11,13 +11,12 @@ import sys
 import time
 from pathlib import Path
 
-from inference_mesh.config.errors import ConfigError, Problem
-from inference_mesh.config.keys_file import parse_keys
+from mesh_cli.access_check import check_access
 from mesh_cli.child import child_environment
 from mesh_cli.errors import FailedError
-from mesh_cli.mesh_file import LocalModel, read_mesh, read_text, resolve
+from mesh_cli.mesh_file import read_mesh
 from mesh_cli.mesh_table import LinesView, LiveView
-from mesh_cli.plan import Plan, plan_mesh
+from mesh_cli.plan import Access, Plan, plan_mesh
 from mesh_cli.ports import is_free
 from mesh_cli.restart_policy import RestartPolicy
 from mesh_cli.state import MeshState, StateFolder
@@ -36,7 +35,7 @@ class UpOptions:
     grpc_port: int
     http_port: int
     grace_s: float
-    keys: Path | None = None
+    access: Access
 
 
 def run_mesh(options: UpOptions, view: LinesView | LiveView) -> None:
@@ -45,18 +44,19 @@ def run_mesh(options: UpOptions, view: LinesView | LiveView) -> None:
     Raises ConfigError, FailedError if it runs already, a port is taken, or nothing could be served.
     """
     folder = StateFolder(options.state_dir)
-    source, models = _models(options)
-    check_keys(options)
+    parsed, base, source = read_mesh(options.config)
+    check_access(options.access)
     folder.create()
     with locked(folder):
         check_ports(options)
         plan = plan_mesh(
-            models,
+            parsed.models,
+            base,
             folder,
             grpc_port=options.grpc_port,
             http_port=options.http_port,
             grace_s=options.grace_s,
-            keys=options.keys,
+            access=options.access,
         )
         run_plan(plan, folder, view, source=source, grace_s=options.grace_s)
 
@@ -88,8 +88,8 @@ def start_detached(options: UpOptions) -> MeshState:
     Raises ConfigError and FailedError as `run_mesh` does, or when it takes too long.
     """
     folder = StateFolder(options.state_dir)
-    _models(options)
-    check_keys(options)
+    read_mesh(options.config)
+    check_access(options.access)
     folder.create()
     with locked(folder):
         check_ports(options)
@@ -103,7 +103,7 @@ def start_detached(options: UpOptions) -> MeshState:
             stdout=stream,
             stderr=stream,
             start_new_session=True,
-            env=child_environment(os.environ),
+            env=child_environment(os.environ) | dict(options.access.environment()),
         )
     deadline = time.monotonic() + DETACHED_START_LIMIT_S
     while time.monotonic() < deadline:
@@ -127,18 +127,6 @@ def check_ports(options: UpOptions) -> None:
     ):
         if not is_free(port):
             raise FailedError(f"{what} {port} is taken by another program; choose another with {flag}")
-
-
-def check_keys(options: UpOptions) -> None:
-    """Raises ConfigError if the keys file cannot be used: the gateway would let nobody in."""
-    path = options.keys
-    if path is not None and not parse_keys(read_text(path), source=str(path)):
-        raise ConfigError(str(path), (Problem("keys", "has no key; `mesh keys create` makes one"),))
-
-
-def _models(options: UpOptions) -> tuple[str, list[LocalModel]]:
-    parsed, base, source = read_mesh(options.config)
-    return source, [resolve(model, base) for model in parsed.models]
 
 
 async def _under_signals(supervisor: Supervisor) -> None:
@@ -169,6 +157,7 @@ def _detached_command(options: UpOptions) -> list[str]:
     command += ["--grace", str(options.grace_s)]
     if options.config is not None:
         command += ["--config", str(options.config.absolute())]
-    if options.keys is not None:
-        command += ["--keys", str(options.keys.absolute())]
+    for flag, path in (("--keys", options.access.keys), ("--tenants", options.access.tenants)):
+        if path is not None:
+            command += [flag, str(path.absolute())]
     return command

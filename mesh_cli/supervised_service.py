@@ -86,7 +86,11 @@ class SupervisedService:
         port_file = self._folder.port_file(self.spec.name)
         started = time.monotonic()
         self._child = await Child.start(
-            self.spec.module, command_arguments(self.spec, port_file), port_file=port_file, log=self._log
+            self.spec.module,
+            command_arguments(self.spec, port_file),
+            port_file=port_file,
+            log=self._log,
+            environment=self.spec.environment,
         )
         if self._stopping.is_set():  # asked for while the process was being made
             self._child.kill()

@@ -23,18 +23,32 @@ from inference_mesh.http_server import ReadinessCheck, operations_routes
 from rest_bridge import openapi
 from rest_bridge.infer import InferEndpoint
 from rest_bridge.json_body import answer
+from rest_bridge.limit_headers import OPENAI_KINDS
 from rest_bridge.metrics import BridgeMetrics
 from rest_bridge.models import ModelsEndpoint
 from rest_bridge.problem import Problems
 from rest_bridge.request_context import RequestContext
 from rest_bridge.settings import BridgeSettings
 from rest_bridge.task_cache import TaskCache
-from rest_bridge.upstream import Timeouts, Upstream
+from rest_bridge.upstream import CallTerms, Upstream
 
 DOCS_POLICY = (
     "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+
+REQUEST_HEADERS = ("authorization", "content-type", "x-api-key", "x-request-id", "x-request-timeout")
+ANSWER_HEADERS = (
+    "x-request-id",
+    "x-mesh-decision",
+    "x-mesh-cache",
+    "retry-after",
+    "retry-after-ms",
+    "ratelimit",
+    "ratelimit-policy",
+    *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in OPENAI_KINDS),
+)
+"""What pages of other origins may send, and read."""
 
 
 def bridge_app(
@@ -48,11 +62,13 @@ def bridge_app(
 
     cut_off: set when running requests must end now.
     """
-    timeouts = Timeouts(settings.request_timeout_s, settings.max_request_timeout_s)
+    terms = CallTerms(
+        settings.request_timeout_s, settings.max_request_timeout_s, settings.forwarded_header_names
+    )
     tasks = TaskCache(upstream, settings.task_cache_s)
-    models = ModelsEndpoint(upstream, timeouts)
+    models = ModelsEndpoint(upstream, terms)
     routes = [
-        Route("/api/infer", InferEndpoint(upstream, tasks, timeouts, metrics, cut_off), methods=["POST"]),
+        Route("/api/infer", InferEndpoint(upstream, tasks, terms, metrics, cut_off), methods=["POST"]),
         Route("/api/models", models.list_models),
         Route("/api/models/{name}", models.get_model),
         Route("/openapi.json", _openapi),
@@ -67,7 +83,7 @@ def bridge_app(
         idle_timeout_s=settings.body_idle_timeout_s,
         max_total_body_bytes=settings.max_total_body_bytes,
     )
-    return RequestContext(_with_cors(Problems(limited), settings.allowed_origins), metrics)
+    return RequestContext(_with_cors(Problems(limited), settings), metrics)
 
 
 def _as_application(router: Router) -> AsgiApp:
@@ -80,15 +96,15 @@ def _as_application(router: Router) -> AsgiApp:
     return application
 
 
-def _with_cors(app: AsgiApp, origins: tuple[str, ...]) -> AsgiApp:
-    if not origins:
+def _with_cors(app: AsgiApp, settings: BridgeSettings) -> AsgiApp:
+    if not settings.allowed_origins:
         return app
     return CORSMiddleware(
         app,
-        allow_origins=origins,
+        allow_origins=settings.allowed_origins,
         allow_methods=("GET", "POST"),
-        allow_headers=("authorization", "content-type", "x-api-key", "x-request-id", "x-request-timeout"),
-        expose_headers=("x-request-id", "retry-after"),
+        allow_headers=(*REQUEST_HEADERS, *settings.forwarded_header_names),
+        expose_headers=ANSWER_HEADERS,
         max_age=600,
     )
 

@@ -18,12 +18,13 @@ from inference_mesh.request_ids import request_id_from
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from rest_bridge import sse
 from rest_bridge.client_watch import while_wanted
+from rest_bridge.gateway_notes import notes_of
 from rest_bridge.json_body import off_loop_if_large, read_object
 from rest_bridge.metrics import BridgeMetrics
 from rest_bridge.problem import mesh_error_of
 from rest_bridge.request_context import route_of
 from rest_bridge.task_cache import TaskCache
-from rest_bridge.upstream import Caller, Timeouts, Upstream, caller_of
+from rest_bridge.upstream import Caller, CallTerms, Upstream, caller_of
 
 FIELDS = ("model", "payload", "version", "stream", "id")
 MAX_NAME_LENGTH = 256
@@ -65,21 +66,21 @@ class InferEndpoint:
         self,
         upstream: Upstream,
         tasks: TaskCache,
-        timeouts: Timeouts,
+        terms: CallTerms,
         metrics: BridgeMetrics,
         cut_off: asyncio.Event,
     ) -> None:
         """cut_off: set when running requests must end now."""
         self._upstream = upstream
         self._tasks = tasks
-        self._timeouts = timeouts
+        self._terms = terms
         self._metrics = metrics
         self._cut_off = cut_off
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Raises MeshError for what fails before the answer has begun."""
         request = Request(scope, receive)
-        caller = caller_of(request.headers, self._timeouts)
+        caller = caller_of(request.headers, self._terms, notes_of(scope))
         document, size_bytes = await read_object(request)
         body = infer_body(document, size_bytes)
         if body.request_id:
@@ -111,6 +112,7 @@ class InferEndpoint:
         """Answer with events; what fails before the first of them is raised."""
         started = time.monotonic()
         is_begun = False
+        delivered_tokens = 0
         try:
             async with while_wanted(receive, self._cut_off), aclosing(self._pieces(body, caller)) as pieces:
                 async for piece in pieces:
@@ -121,10 +123,11 @@ class InferEndpoint:
                         seconds = time.monotonic() - started
                         self._metrics.first_event_seconds.labels(route_of(scope)).observe(seconds)
                     await send({"type": "http.response.body", "body": event, "more_body": True})
+                    delivered_tokens += len(piece.output.generate.tokens)
         except Exception as error:
             if not is_begun:
                 raise
-            await self._end_with_error(error, send)
+            await self._end_with_error(error, delivered_tokens or caller.notes.delivered, send)
             return
         await send({"type": "http.response.body", "body": sse.DONE})
 
@@ -149,10 +152,12 @@ class InferEndpoint:
         task = await self._tasks.task_of(body.model, caller)
         return await off_loop_if_large(body.size_bytes, json_payload.payload_from_json, task, body.payload)
 
-    async def _end_with_error(self, error: Exception, send: Send) -> None:
+    async def _end_with_error(self, error: Exception, delivered_tokens: int | None, send: Send) -> None:
+        """The last event. delivered_tokens: those of generate that the client was sent; None = unknown."""
         mesh_error = mesh_error_of(error)
         self._metrics.broken_streams.labels(mesh_error.code.name).inc()
-        _, _, body = http_errors.answer_of_error(mesh_error, telemetry.current_request_id.get())
+        request_id = telemetry.current_request_id.get()
+        body = http_errors.document_of_error(mesh_error, request_id, delivered_tokens=delivered_tokens)
         await send({"type": "http.response.body", "body": sse.error_event(body)})
 
 

@@ -29,6 +29,13 @@ ERRORS = {
     503: "Nobody can answer now; retry.",
     504: "The deadline passed before the answer was complete.",
 }
+ANSWER_HEADERS = {
+    "x-request-id": "RequestId",
+    "x-mesh-decision": "Decision",
+    "x-mesh-cache": "Cache",
+    "ratelimit-policy": "RateLimitPolicy",
+    "ratelimit": "RateLimit",
+}
 READING_ERRORS = (400, 401, 403, 404, 429, 431, 499, 500, 501, 503, 504)
 
 INFER_EXAMPLES: Json = {
@@ -148,7 +155,7 @@ def _operation(summary: str, answer: Json, errors: Json, parameters: list[Json] 
 def _answer(description: str, schema: str) -> Json:
     return {
         "description": description,
-        "headers": {"x-request-id": {"$ref": "#/components/headers/RequestId"}},
+        "headers": {name: {"$ref": f"#/components/headers/{key}"} for name, key in ANSWER_HEADERS.items()},
         "content": {"application/json": {"schema": _ref(schema)}},
     }
 
@@ -157,6 +164,7 @@ def _errors(*statuses: int) -> Json:
     answers = {str(status): _answer(ERRORS[status], "Error") for status in statuses}
     for status in ("429", "503"):
         answers[status]["headers"]["retry-after"] = {"$ref": "#/components/headers/RetryAfter"}
+        answers[status]["headers"]["retry-after-ms"] = {"$ref": "#/components/headers/RetryAfterMs"}
     return answers
 
 
@@ -164,8 +172,29 @@ def _headers() -> Json:
     return {
         "RequestId": {"description": "Id of the request.", "schema": {"type": "string"}},
         "RetryAfter": {
-            "description": "Whole seconds after which to come back.",
-            "schema": {"type": "integer", "minimum": 0},
+            "description": "Whole seconds after which to come back, at most 120; the body has the true hint.",
+            "schema": {"type": "integer", "minimum": 0, "maximum": 120},
+        },
+        "RetryAfterMs": {
+            "description": "The same in milliseconds.",
+            "schema": {"type": "integer", "minimum": 0, "maximum": 120_000},
+        },
+        "Decision": {
+            "description": "How the call was decided: model, version, rule, wait and limits.",
+            "schema": {"type": "string"},
+        },
+        "Cache": {
+            "description": "Whether the answer was kept from an earlier call; for models that keep answers.",
+            "schema": {"type": "string", "enum": ["hit", "miss"]},
+        },
+        "RateLimitPolicy": {
+            "description": "The caller's limits (draft-ietf-httpapi-ratelimit-headers).",
+            "schema": {"type": "string"},
+        },
+        "RateLimit": {
+            "description": "What is left of each limit, and the seconds until all of it is there again; the "
+            "same as x-ratelimit-{limit,remaining,reset}-{requests,tokens} for the tightest.",
+            "schema": {"type": "string"},
         },
     }
 

@@ -132,7 +132,16 @@ PAYLOAD: Schema = {
 }
 
 OUTPUTS: dict[str, Schema] = {
-    "Generated": _answer(("text",), text=TEXT, finish_reason={"type": "string", "enum": ["stop", "length"]}),
+    "Generated": _answer(
+        ("text",),
+        text=TEXT,
+        finish_reason={"type": "string", "enum": ["stop", "length"]},
+        length_reason={
+            "type": "string",
+            "enum": ["max_tokens", "context", "clamp", "token_budget"],
+            "description": "Which limit ended the answer.",
+        },
+    ),
     "Embeddings": _answer(("embeddings",), embeddings=_list_of(_list_of({"type": "number"}))),
     "Ranking": _answer(
         ("documents",), documents=_list_of(_answer(("index", "score"), index=COUNT, score={"type": "number"}))
@@ -174,6 +183,10 @@ SCHEMAS: dict[str, Schema] = {
         prompt_tokens=COUNT,
         completion_tokens=COUNT,
         cached_tokens=COUNT,
+        response_cached={
+            "type": "boolean",
+            "description": "True: the whole answer was kept from an earlier call, and no budget was charged.",
+        },
     ),
     "Timing": _answer(("queue_s", "compute_s"), queue_s=SECONDS, compute_s=SECONDS, first_token_s=SECONDS),
     "Models": _answer(("models",), models=_list_of(_ref("Model"))),
@@ -189,6 +202,7 @@ SCHEMAS: dict[str, Schema] = {
         ready={"type": "boolean"},
         runtime=TEXT,
         max_tokens=COUNT,
+        slots={**COUNT, "description": "Requests that one replica works on at once."},
         dimensions=COUNT,
         inputs=_list_of(_ref("TensorSpec")),
         outputs=_list_of(_ref("TensorSpec")),
@@ -201,6 +215,11 @@ SCHEMAS: dict[str, Schema] = {
             message=TEXT,
             request_id=TEXT,
             retry_after_s=SECONDS,
+            quota={
+                **_list_of(_answer(("subject", "description"), subject=TEXT, description=TEXT)),
+                "description": "The limits that were reached, the first one first.",
+            },
+            delivered_tokens={**COUNT, "description": "In an error event: tokens that were sent before it."},
         ),
     ),
     "Health": _answer(("status",), status={"const": "ok"}),

@@ -1,5 +1,8 @@
 """What surrounds every HTTP request: its id, its span, its metrics, its line in the log.
 
+Every answer leaves here, so the headers that every answer has are added here: its id, and what
+the gateway said of the call.
+
 Pure ASGI: Starlette's BaseHTTPMiddleware would hide a client that leaves.
 """
 
@@ -15,6 +18,7 @@ from inference_mesh.asgi_limits import AsgiApp, Message, Receive, Scope, Send
 from inference_mesh.errors import InvalidInputError
 from inference_mesh.metadata import REQUEST_ID, TRACE_PARENT, TRACE_STATE
 from inference_mesh.request_ids import request_id_from
+from rest_bridge.gateway_notes import notes_of
 from rest_bridge.metrics import BridgeMetrics
 from rest_bridge.problem import send_error
 
@@ -26,6 +30,8 @@ QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
 UNKNOWN_ROUTE = "unmatched"
 CLIENT_LEFT = 499
 ALWAYS_SENT = [(b"x-content-type-options", b"nosniff")]
+
+Header = tuple[bytes, bytes]
 
 
 class RequestContext:
@@ -60,7 +66,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = _with_own_headers(message.get("headers", []))
+                message["headers"] = _with_own_headers(message.get("headers", []), notes_of(scope).headers())
             await send(message)
 
         started = time.monotonic()
@@ -87,10 +93,10 @@ def route_of(scope: Scope) -> str:
     return str(getattr(scope.get("route"), "path", UNKNOWN_ROUTE))
 
 
-def _with_own_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _with_own_headers(headers: Iterable[Header], told: Iterable[Header]) -> list[Header]:
     name = REQUEST_ID.encode()
     others = [header for header in headers if header[0] != name]
-    return [*others, (name, telemetry.current_request_id.get().encode()), *ALWAYS_SENT]
+    return [*others, *told, (name, telemetry.current_request_id.get().encode()), *ALWAYS_SENT]
 
 
 def _text_headers(scope: Scope) -> dict[str, str]:

@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import re
+
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from inference_mesh.http_protocol import HttpLimits
 from inference_mesh.settings import ServiceSettings
+
+FORWARDABLE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+INTERNAL = (
+    "x-mesh-",
+    "grpc-",
+    "x-user",
+    "x-tenant",
+    "x-api-key",
+    "x-request-",
+    "x-forwarded-",
+    "authorization",
+    "proxy-",
+    "cookie",
+    "content-",
+    "trace",
+    "host",
+    "te",
+    "user-agent",
+    "connection",
+)
+"""Beginnings of names that no client sends to the gateway: it would believe them, or break on them."""
 
 
 class BridgeSettings(ServiceSettings):
@@ -29,6 +52,11 @@ class BridgeSettings(ServiceSettings):
     cors_origins: str = Field(
         "", description="Origins whose pages may call the bridge, separated by commas; * = all; empty = none."
     )
+    forward_headers: str = Field(
+        "x-session-id",
+        description="Headers of the client, separated by commas, that the gateway gets, e.g. those that a "
+        "canary is sticky by.",
+    )
     max_connections: int = Field(
         1024, ge=1, le=100_000, description="Open connections; at most half of the process's open files."
     )
@@ -50,6 +78,17 @@ class BridgeSettings(ServiceSettings):
         256 * 1024 * 1024, ge=1024, description="Bytes that the bodies of all open requests hold together."
     )
 
+    @field_validator("forward_headers")
+    @classmethod
+    def _headers_may_pass(cls, value: str) -> str:
+        for name in _names(value):
+            if not FORWARDABLE.fullmatch(name) or name.startswith(INTERNAL) or name.endswith("-bin"):
+                raise ValueError(
+                    f"'{name[:64]}' must be a header's name that says nothing of who calls: not "
+                    f"{', '.join(f'{prefix}*' for prefix in INTERNAL)}, and not *-bin"
+                )
+        return value.lower()
+
     @property
     def http_limits(self) -> HttpLimits:
         """The limits of connections."""
@@ -62,6 +101,19 @@ class BridgeSettings(ServiceSettings):
         )
 
     @property
+    def forwarded_header_names(self) -> tuple[str, ...]:
+        """The names of `forward_headers`, in lower case."""
+        return _names(self.forward_headers)
+
+    @property
     def allowed_origins(self) -> tuple[str, ...]:
         """The origins of `cors_origins`."""
-        return tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
+        return _parts(self.cors_origins)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return _parts(text.lower())
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

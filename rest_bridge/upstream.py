@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -28,6 +28,7 @@ from inference_mesh.errors import (
 from inference_mesh.metadata import API_KEY, AUTHORIZATION, REQUEST_ID, TRACE_PARENT
 from inference_mesh.status_interceptor import STATUS_DETAILS, error_from_rpc
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc
+from rest_bridge.gateway_notes import GatewayNotes
 
 CREDENTIALS = (AUTHORIZATION, API_KEY)
 TIMEOUT_HEADER = "x-request-timeout"
@@ -43,6 +44,10 @@ class Caller:
     credentials: tuple[tuple[str, str], ...]
     deadline: float
     """In the seconds of the event loop's clock."""
+    forwarded: tuple[tuple[str, str], ...] = ()
+    """Headers of the client that the gateway may decide by, such as a session's."""
+    notes: GatewayNotes = field(default_factory=GatewayNotes, compare=False)
+    """Where the gateway's words beside the answer are noted."""
 
     @property
     def digest(self) -> bytes:
@@ -50,26 +55,35 @@ class Caller:
         return hashlib.sha256(repr(self.credentials).encode()).digest()
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """All that passes to the gateway: credentials, request id, trace."""
+        """All that passes to the gateway: credentials, request id, trace, forwarded headers."""
         trace = [(name, value) for name, value in telemetry.trace_metadata() if name == TRACE_PARENT]
-        return (*self.credentials, (REQUEST_ID, telemetry.current_request_id.get()), *trace)
+        return (*self.credentials, *self.forwarded, (REQUEST_ID, telemetry.current_request_id.get()), *trace)
 
 
 @dataclass(frozen=True)
-class Timeouts:
-    """Time for a request that names none, and the longest that one may name."""
+class CallTerms:
+    """What callers may ask for.
 
-    default_s: float
-    longest_s: float
+    default_timeout_s: for a request that names none; longest_timeout_s: that one may name.
+    forward_headers: those that pass to the gateway, in lower case.
+    """
+
+    default_timeout_s: float
+    longest_timeout_s: float
+    forward_headers: tuple[str, ...] = ()
 
 
-def caller_of(headers: Mapping[str, str], timeouts: Timeouts) -> Caller:
+def caller_of(headers: Mapping[str, str], terms: CallTerms, notes: GatewayNotes) -> Caller:
     """The caller of an HTTP request. Raises InvalidInputError and UnauthenticatedError."""
     credentials = tuple((name, headers[name]) for name in CREDENTIALS if name in headers)
     if not all(_is_printable(value) for _, value in credentials):
         raise UnauthenticatedError
-    timeout_s = _timeout_s(headers.get(TIMEOUT_HEADER), timeouts)
-    return Caller(credentials, asyncio.get_running_loop().time() + timeout_s)
+    forwarded = tuple((name, headers[name]) for name in terms.forward_headers if name in headers)
+    for name, value in forwarded:
+        if not _is_printable(value):
+            raise InvalidInputError(f"{name}: must be printable ASCII")
+    deadline = asyncio.get_running_loop().time() + _timeout_s(headers.get(TIMEOUT_HEADER), terms)
+    return Caller(credentials, deadline, forwarded, notes)
 
 
 class Upstream:
@@ -85,8 +99,12 @@ class Upstream:
 
     async def infer(self, request: inference_pb2.InferRequest, caller: Caller) -> inference_pb2.InferResponse:
         """The whole result of one request."""
-        with _typed_errors():
-            return await self._stub.Infer(request, metadata=caller.metadata(), timeout=_left_s(caller))
+        call = self._stub.Infer(request, metadata=caller.metadata(), timeout=_left_s(caller))
+        with _typed_errors(caller.notes):
+            answer = await call
+            caller.notes.take(await call.initial_metadata())
+            caller.notes.take(await call.trailing_metadata())
+        return answer
 
     async def infer_stream(
         self, request: inference_pb2.InferStreamRequest, caller: Caller
@@ -99,7 +117,8 @@ class Upstream:
         call = self._stub.InferStream(request, metadata=caller.metadata(), timeout=_left_s(caller))
         piece: inference_pb2.InferStreamResponse | None = None
         try:
-            with _typed_errors():
+            with _typed_errors(caller.notes):
+                caller.notes.take(await call.initial_metadata())
                 async for piece in call:
                     yield piece
         except UnavailableError as error:
@@ -112,14 +131,14 @@ class Upstream:
     async def models(self, caller: Caller) -> Iterable[inference_pb2.Model]:
         """The models that the caller may use, sorted by name."""
         request = inference_pb2.ListModelsRequest()
-        with _typed_errors():
+        with _typed_errors(caller.notes):
             answer = await self._stub.ListModels(request, metadata=caller.metadata(), timeout=_left_s(caller))
         return answer.models
 
     async def model(self, name: str, version: str, caller: Caller) -> inference_pb2.Model:
         """One model by name or alias."""
         request = inference_pb2.GetModelRequest(model=name, version=version)
-        with _typed_errors():
+        with _typed_errors(caller.notes):
             answer = await self._stub.GetModel(request, metadata=caller.metadata(), timeout=_left_s(caller))
         return answer.model
 
@@ -137,10 +156,12 @@ class Upstream:
 
 
 @contextlib.contextmanager
-def _typed_errors() -> Iterator[None]:
+def _typed_errors(notes: GatewayNotes) -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
+        notes.take(error.initial_metadata())
+        notes.take(error.trailing_metadata())
         raise _error_of(error) from None
 
 
@@ -166,16 +187,16 @@ def _left_s(caller: Caller) -> float:
     return deadlines.remaining_s(caller.deadline) or 0.0
 
 
-def _timeout_s(value: str | None, timeouts: Timeouts) -> float:
+def _timeout_s(value: str | None, terms: CallTerms) -> float:
     if value is None:
-        return timeouts.default_s
+        return terms.default_timeout_s
     try:
         timeout_s = float(value)
     except ValueError:
         timeout_s = 0.0
-    if not 0 < timeout_s <= timeouts.longest_s:
+    if not 0 < timeout_s <= terms.longest_timeout_s:
         raise InvalidInputError(
-            f"{TIMEOUT_HEADER}: must be seconds, more than 0 and at most {timeouts.longest_s:g}"
+            f"{TIMEOUT_HEADER}: must be seconds, more than 0 and at most {terms.longest_timeout_s:g}"
         )
     return timeout_s
 

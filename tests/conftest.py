@@ -18,6 +18,11 @@ settings.register_profile("long", settings.get_profile("short"), max_examples=LO
 settings.load_profile("short")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make faults` runs the fault tests in full; every other run has their short form."""
+    parser.addoption("--full-faults", action="store_true", help="run the fault tests in full length")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what has generated input as `fuzz`, and what starts the whole mesh as `e2e`."""

@@ -1,7 +1,7 @@
 """The inference methods as grpc.aio takes them: raw bytes in, raw bytes out.
 
-Owns which methods there are and the steps of each: read the routing fields, have the policy
-judge, relay. A data path of another transport replaces this module and `relay`.
+Owns which methods there are and what each reads of its message; `serving` leads the call. A
+data path of another transport replaces this module and `upstream.relay`.
 """
 
 from __future__ import annotations
@@ -14,25 +14,33 @@ import grpc
 from gateway.call import Call, Context
 from gateway.front.desk import CallDesk
 from gateway.front.routing_fields import RoutingFields, routing_fields
-from gateway.policy.facts import Admit
-from gateway.upstream.fleet import Fleet, GrpcModel, HttpModel, Model
+from gateway.front.serving import Serving
+from gateway.front.witnesses import Witnesses
+from gateway.methods import path_of
+from gateway.policy.request_cost import NOTHING, RequestFacts, request_facts
+from gateway.upstream.fleet import GrpcModel, HttpModel, Model
 from gateway.upstream.http_services import HttpServices
 from gateway.upstream.relay import Relay
-from inference_mesh.errors import InvalidInputError, ModelNotFoundError, UnsupportedError
+from inference_mesh.errors import InvalidInputError, UnsupportedError
 from inference_mesh.request_ids import request_id_from
-
-NATIVE_SERVICE = "inference_mesh.v1.InferenceService"
-OIP_SERVICE = "inference.GRPCInferenceService"
 
 
 class DataPath:
     """Handlers of the inference methods."""
 
-    def __init__(self, desk: CallDesk, fleet: Fleet, relay: Relay, http_services: HttpServices) -> None:
+    def __init__(
+        self,
+        desk: CallDesk,
+        serving: Serving,
+        relay: Relay,
+        http_services: HttpServices,
+        witnesses: Witnesses,
+    ) -> None:
         self._desk = desk
-        self._fleet = fleet
+        self._serving = serving
         self._relay = relay
         self._http_services = http_services
+        self._witnesses = witnesses
 
     def native_handlers(self) -> dict[str, grpc.RpcMethodHandler[bytes, bytes]]:
         """Handlers of InferenceService's inference methods, by method."""
@@ -53,66 +61,97 @@ class DataPath:
         """InferenceService.Infer."""
         answer = b""
         with self._desk.observed("Infer", context) as call:
-            model = self._admit(call, routing_fields(message), message)
-            if isinstance(model, HttpModel):
-                answer = await self._http_services.infer(call, model, message)
-            else:
-                answer = await self._relay.unary(call, model.pool, f"/{NATIVE_SERVICE}/Infer", message)
+            facts = await self._routed(call, message)
+            with self._witnesses.of(call, facts) as witness:
+
+                async def ask(model: Model) -> bytes:
+                    witness.begin(message)
+                    if isinstance(model, HttpModel):
+                        return await self._http_services.infer(call, model, message)
+                    return await self._relay.unary(call, model, path_of("Infer"), message)
+
+                kept = await witness.kept()
+                if kept is None:
+                    answer = await self._serving.serve(call, facts, ask)
+                    witness.saw((answer,))
+                else:
+                    answer = kept[0]
         return answer
 
     async def infer_stream(self, message: bytes, context: Context) -> None:
         """InferenceService.InferStream."""
         with self._desk.observed("InferStream", context) as call:
-            model = _of_workers(self._admit(call, routing_fields(message), message), "streaming")
-            await self._relay.server_stream(call, model.pool, f"/{NATIVE_SERVICE}/InferStream", message)
+            facts = await self._routed(call, message)
+            with self._witnesses.of(call, facts) as witness:
+
+                async def ask(model: Model) -> None:
+                    witness.begin(message)
+                    worker = _of_workers(model, "streaming")
+                    await self._relay.server_stream(call, worker, path_of("InferStream"), message)
+
+                kept = await witness.kept()
+                if kept is None:
+                    recording = witness.record()
+                    await self._serving.serve(call, facts, ask)
+                    witness.saw(recording.whole() if recording is not None else None)
+                for piece in kept or ():
+                    await call.context.write(piece)
 
     async def model_infer(self, message: bytes, context: Context) -> bytes:
         """GRPCInferenceService.ModelInfer."""
         return await self._oip_unary("ModelInfer", message, context)
 
     async def model_metadata(self, message: bytes, context: Context) -> bytes:
-        """GRPCInferenceService.ModelMetadata."""
-        return await self._oip_unary("ModelMetadata", message, context)
+        """GRPCInferenceService.ModelMetadata: asks a worker, and counts against no limit."""
+        answer = b""
+        with self._desk.observed("ModelMetadata", context) as call:
+            await self._serving.route(call, _oip_fields(message), len(message))
+            call.limit_to(call.admitted.model.timeout_s)
+            model = _of_workers(self._serving.target(call.admitted), "the Open Inference Protocol")
+            answer = await self._relay.unary(call, model, path_of("ModelMetadata"), message)
+        return answer  # noqa: RET504  # `observed` may end its block early
 
     async def model_stream_infer(self, messages: AsyncIterator[bytes], context: Context) -> None:
         """GRPCInferenceService.ModelStreamInfer: one model for the whole stream."""
+        path = path_of("ModelStreamInfer")
         with self._desk.observed("ModelStreamInfer", context) as call:
             try:
                 first = await anext(aiter(messages))
             except StopAsyncIteration:
                 raise InvalidInputError("the stream has no request") from None
             fields = _oip_fields(first)
-            model = _of_workers(self._admit_stream(call, fields, first), "the Open Inference Protocol")
+            await self._serving.route(call, fields, len(first))
 
             async def judge(message: bytes) -> None:
                 if routing_fields(message).model != fields.model:
                     raise InvalidInputError(f"model_name: this stream is one of '{call.model}'")
-                await self._desk.admit_more(call, len(message))
+                await self._serving.admit_more(call, len(message))
 
-            path = f"/{OIP_SERVICE}/ModelStreamInfer"
-            await self._relay.bidirectional(call, model.pool, path, first, messages, judge)
+            async def ask(model: Model) -> None:
+                worker = _of_workers(model, "the Open Inference Protocol")
+                await self._relay.bidirectional(call, worker, path, first, messages, judge)
+
+            await self._serving.serve_without_turn(call, ask)
 
     async def _oip_unary(self, method: str, message: bytes, context: Context) -> bytes:
         answer = b""
         with self._desk.observed(method, context) as call:
-            admitted = self._admit(call, _oip_fields(message), message)
-            model = _of_workers(admitted, "the Open Inference Protocol")
-            answer = await self._relay.unary(call, model.pool, f"/{OIP_SERVICE}/{method}", message)
+            await self._serving.route(call, _oip_fields(message), len(message))
+            call.limit_to(call.admitted.model.timeout_s)
+
+            async def ask(model: Model) -> bytes:
+                worker = _of_workers(model, "the Open Inference Protocol")
+                return await self._relay.unary(call, worker, path_of(method), message)
+
+            answer = await self._serving.serve(call, NOTHING, ask)
         return answer  # noqa: RET504  # `observed` may end its block early
 
-    def _admit(self, call: Call, fields: RoutingFields, message: bytes) -> Model:
-        """The model that an admitted call goes to; its time limit applies."""
-        model = self._admit_stream(call, fields, message)
+    async def _routed(self, call: Call, message: bytes) -> RequestFacts:
+        """The facts of a native request that was let in; its model's time limit applies."""
+        fields = routing_fields(message)
+        await self._serving.route(call, fields, len(message))
         call.limit_to(call.admitted.model.timeout_s)
-        return model
-
-    def _admit_stream(self, call: Call, fields: RoutingFields, message: bytes) -> Model:
-        """The same without a limit: a stream of requests lives as long as its caller wants."""
-        decision: Admit = self._desk.admit(call, fields, len(message))
-        model = self._fleet.model(decision.model.name)
-        if model is None:
-            raise ModelNotFoundError(f"there is no model '{decision.model.name}'")
-        return model
+        return request_facts(message, fields.payload_start)
 
 
 def _oip_fields(message: bytes) -> RoutingFields:

@@ -1,25 +1,27 @@
-"""Takes calls in, has the policy judge them, and settles them at their end.
+"""Takes calls in, has their sender identified, and settles them at their end.
 
-Owns the metrics and the one access-log line of each call. The line has the key's id, never a
-prompt, an answer or a credential.
+Owns the record's beginning and end: the span, the grants' settlement, the metrics, the usage
+record and the one access-log line of each call. The line has the key's id, never a prompt, an
+answer or a credential. What happens in between is `serving`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 
 from gateway.call import Call, Context, WorkerStatusError, code_of
 from gateway.forwarded_metadata import Pairs, credential_of
 from gateway.front.refusals import error_of
-from gateway.front.routing_fields import RoutingFields
+from gateway.identity.identities import Identities
+from gateway.identity.peer_certificate import certificate_names
 from gateway.metrics import GatewayMetrics
-from gateway.policy.engine import PolicyEngine
-from gateway.policy.facts import Admit, Caller, CallFacts, RefusalKind, Refuse
+from gateway.policy.facts import Caller, Credentials, Refuse
 from inference_mesh import telemetry
 from inference_mesh.deadlines import deadline_of
 from inference_mesh.errors import MeshError
@@ -29,13 +31,28 @@ from inference_mesh.telemetry import span
 
 log = telemetry.get_logger(__name__)
 
+AtEnd = Callable[[Call, grpc.StatusCode, float], None]
+"""Told of every call that ended: the call, its code, and how long it took in seconds."""
+
 
 class CallDesk:
-    """Takes calls in, has the policy judge them, and settles them at their end."""
+    """Takes calls in and settles them at their end."""
 
-    def __init__(self, policy: PolicyEngine, metrics: GatewayMetrics) -> None:
-        self._policy = policy
+    def __init__(
+        self,
+        identities: Identities,
+        metrics: GatewayMetrics,
+        rng: random.Random,
+        *,
+        at_end: AtEnd,
+        has_tls: bool,
+    ) -> None:
+        """has_tls: whether a client may have shown a certificate."""
+        self._identities = identities
         self._metrics = metrics
+        self._rng = rng
+        self._at_end = at_end
+        self._has_tls = has_tls
 
     @contextlib.contextmanager
     def observed(self, method: str, context: Context) -> Iterator[Call]:
@@ -46,7 +63,8 @@ class CallDesk:
         """
         metadata: Pairs = tuple((key, value) for key, value in context.invocation_metadata() or ())
         now_s = asyncio.get_running_loop().time()
-        call = Call(method, context, metadata, now_s, deadline_of(context))
+        deadline = deadline_of(context)
+        call = Call(method, context, metadata, now_s, deadline, own_deadline=deadline)
         started = time.monotonic()  # uvloop's own clock counts whole milliseconds
         code = grpc.StatusCode.OK
         try:
@@ -64,62 +82,45 @@ class CallDesk:
             context.set_details(status.details)
             context.set_trailing_metadata((*status.trailers, *call.decision_trailers()))
         except MeshError:
-            context.set_trailing_metadata(call.decision_trailers())
+            context.set_trailing_metadata((*call.limit_trailers(), *call.decision_trailers()))
             raise
 
-    def admit(self, call: Call, fields: RoutingFields, size_bytes: int) -> Admit:
-        """Have the policy judge a call. Raises the MeshError of its refusal."""
+    def take(self, call: Call, request_id: str, size_bytes: int) -> None:
+        """Note the size and the id of a call: the message's, else the metadata's, else a new one."""
         call.size_bytes = size_bytes
-        call.request_id = request_id_from(fields.request_id or value_of(call.metadata, REQUEST_ID))
+        call.request_id = request_id_from(request_id or value_of(call.metadata, REQUEST_ID))
         telemetry.current_request_id.set(call.request_id)
-        decision = self._policy.admit(
-            CallFacts(
-                model=fields.model,
-                version=fields.version,
-                credential=credential_of(call.metadata),
-                size_bytes=size_bytes,
-                now_s=asyncio.get_running_loop().time(),
-                wall_time_s=time.time(),
-            )
-        )
-        if isinstance(decision, Refuse):
-            raise error_of(decision)
-        call.admission = decision
-        self._metrics.in_flight.labels(call.model).inc()
-        return decision
 
-    def identify(self, call: Call) -> Caller:
-        """Who calls, for what needs a key but no model. Raises UnauthenticatedError."""
-        caller = self._policy.identify(credential_of(call.metadata), time.time())
-        if isinstance(caller, Refuse):
-            raise error_of(caller)
-        return caller
+    async def identify(self, call: Call) -> Caller:
+        """Who calls. Raises UnauthenticatedError."""
+        names = certificate_names(call.context.auth_context()) if self._has_tls else ()
+        credentials = Credentials(credential_of(call.metadata), names)
+        now_s = time.time()
+        found = self._identities.try_identify(credentials, now_s)
+        if found is None:
+            found = await self._identities.identify(credentials, now_s)
+        if isinstance(found, Refuse):
+            raise error_of(found)
+        call.caller = found
+        return found
 
-    async def admit_more(self, call: Call, size_bytes: int) -> None:
-        """Admit one more request of an open stream; waits while its key's rate is spent.
-
-        Raises the MeshError of any other refusal, as when the key was revoked.
-        """
-        loop = asyncio.get_running_loop()
-        credential = credential_of(call.metadata)
-        while True:
-            refusal = self._policy.admit_more(credential, size_bytes, loop.time(), time.time())
-            if refusal is None:
-                return
-            if refusal.kind is not RefusalKind.RATE_LIMITED:
-                raise error_of(refusal)
-            await asyncio.sleep(refusal.retry_after_s or 0)
+    def draw(self) -> float:
+        """A random number in [0, 1)."""
+        return self._rng.random()
 
     def _settle(self, call: Call, code: grpc.StatusCode, duration_s: float) -> None:
-        if call.admission is not None:
-            self._metrics.in_flight.labels(call.model).dec()
+        now_s = asyncio.get_running_loop().time()
+        used = call.used_tokens()
+        for grant in call.grants:
+            grant.settle(used, now_s)
         self._metrics.requests.labels(call.model, call.method, code.name).inc()
         self._metrics.request_seconds.labels(call.model, call.method).observe(duration_s)
+        self._at_end(call, code, duration_s)
         log.info(
             "call",
             method=call.method,
             model=call.model,
-            key=call.admission.caller.key_id if call.admission else "",
+            key=call.caller.key_id if call.caller else "",
             code=code.name,
             duration_s=round(duration_s, 6),
             size_bytes=call.size_bytes,

@@ -14,19 +14,18 @@ from gateway.call import Context
 from gateway.front.desk import CallDesk
 from gateway.front.refusals import error_of
 from gateway.policy.engine import PolicyEngine
-from gateway.policy.facts import Refuse
-from gateway.upstream.endpoints import EndpointPool, GrpcEndpoint
+from gateway.policy.facts import Caller, CallFacts, Refuse
+from gateway.upstream.endpoints import GrpcEndpoint
 from gateway.upstream.fleet import Fleet, HttpModel, Model
+from gateway.upstream.pool import EndpointPool
 from inference_mesh.errors import ModelNotFoundError
 from inference_mesh.json_payload import TASK_NAMES
 from inference_mesh.messages import parsed
-from inference_mesh.metadata import MODEL
 from inference_mesh.oip import open_inference_pb2 as oip
-from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
+from inference_mesh.v1 import inference_pb2, payload_pb2
 
 SERVER_NAME = "inference-mesh"
 SERVER_VERSION = "1"
-ASK_LIMIT_S = 1.0
 
 
 class ListingServicer:
@@ -56,17 +55,19 @@ class ListingServicer:
     async def list_models(self, message: bytes, context: Context) -> bytes:
         """InferenceService.ListModels."""
         with self._desk.observed("ListModels", context) as call:
-            self._desk.identify(call)
+            caller = await self._desk.identify(call)
             parsed(inference_pb2.ListModelsRequest, message)
-            models = await asyncio.gather(*(self._described(model) for model in self._fleet.models))
+            visible = {entry.name for entry in self._policy.visible_to(caller)}
+            shown = [model for model in self._fleet.models if model.entry.name in visible]
+            models = await asyncio.gather(*(self._described(model) for model in shown))
             return inference_pb2.ListModelsResponse(models=models).SerializeToString()
 
     async def get_model(self, message: bytes, context: Context) -> bytes:
         """InferenceService.GetModel."""
         with self._desk.observed("GetModel", context) as call:
-            self._desk.identify(call)
+            caller = await self._desk.identify(call)
             request = parsed(inference_pb2.GetModelRequest, message)
-            model = await self._described(self._found(request.model, request.version))
+            model = await self._described(self._found(caller, request.model, request.version))
             return inference_pb2.GetModelResponse(model=model).SerializeToString()
 
     async def server_live(self, message: bytes, context: Context) -> bytes:
@@ -82,26 +83,26 @@ class ListingServicer:
     async def server_metadata(self, message: bytes, context: Context) -> bytes:
         """GRPCInferenceService.ServerMetadata."""
         with self._desk.observed("ServerMetadata", context) as call:
-            self._desk.identify(call)
+            await self._desk.identify(call)
             parsed(oip.ServerMetadataRequest, message)
             return oip.ServerMetadataResponse(name=SERVER_NAME, version=SERVER_VERSION).SerializeToString()
 
     async def model_ready(self, message: bytes, context: Context) -> bytes:
         """GRPCInferenceService.ModelReady."""
         with self._desk.observed("ModelReady", context) as call:
-            self._desk.identify(call)
+            caller = await self._desk.identify(call)
             request = parsed(oip.ModelReadyRequest, message)
-            is_ready = bool(self._found(request.name, request.version).pool.ready)
+            is_ready = bool(self._found(caller, request.name, request.version).pool.ready)
             return oip.ModelReadyResponse(ready=is_ready).SerializeToString()
 
-    def _found(self, name: str, version: str) -> Model:
-        """The model of a name or alias. Raises ModelNotFoundError, InvalidInputError."""
-        found = self._policy.find(name, version)
-        if isinstance(found, Refuse):
-            raise error_of(found)
-        model = self._fleet.model(found.name)
+    def _found(self, caller: Caller, name: str, version: str) -> Model:
+        """The model of a name, if the caller may use it. Raises ModelNotFoundError, InvalidInputError."""
+        route = self._policy.find(caller, CallFacts(name, version, 0, 0.0, 0.0), self._desk.draw())
+        if isinstance(route, Refuse):
+            raise error_of(route)
+        model = self._fleet.target(route.model.name, route.version)
         if model is None:
-            raise ModelNotFoundError(f"there is no model '{found.name}'")
+            raise ModelNotFoundError(f"there is no model '{route.model.name}'")
         return model
 
     async def _described(self, model: Model) -> inference_pb2.Model:
@@ -115,7 +116,7 @@ class ListingServicer:
         if entry.task is not None:
             described.task = TASK_NAMES[entry.task]
         described.name, described.ready = entry.name, bool(model.pool.ready)
-        described.version = entry.version or described.version
+        described.version = model.version or described.version
         del described.aliases[:]
         described.aliases.extend(entry.aliases)
         return described
@@ -125,23 +126,8 @@ async def _learned(pool: EndpointPool[GrpcEndpoint]) -> inference_pb2.Model:
     """What a ready worker of the model says of it, or what the last one said."""
     for endpoint in pool.ready:
         if endpoint.description is None:
-            endpoint.description = await _asked(endpoint)
+            await endpoint.describe()
         if endpoint.description is not None:
             pool.description = endpoint.description
             break
     return pool.description or inference_pb2.Model()
-
-
-async def _asked(endpoint: GrpcEndpoint) -> inference_pb2.Model | None:
-    """A worker's own description; empty if it knows no GetModel, None if it gave no answer."""
-    stub: inference_pb2_grpc.InferenceServiceAsyncStub
-    stub = inference_pb2_grpc.InferenceServiceStub(endpoint.channel)
-    try:
-        answer = await stub.GetModel(
-            inference_pb2.GetModelRequest(model=endpoint.model),
-            metadata=((MODEL, endpoint.model),),
-            timeout=ASK_LIMIT_S,
-        )
-    except grpc.aio.AioRpcError as error:
-        return inference_pb2.Model() if error.code() is grpc.StatusCode.UNIMPLEMENTED else None
-    return answer.model

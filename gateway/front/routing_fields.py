@@ -1,8 +1,8 @@
 """The few fields that the gateway reads of a request, without parsing the message.
 
 Every inference request has the model in field 1, the version in field 2 and, but for
-metadata requests, the caller's id in field 3. Owns the reading of those three; the payload
-behind them is the worker's to check.
+metadata requests, the caller's id in field 3. Owns the reading of those three, and where the
+payload of a native request begins; the payload itself is the worker's to check.
 
 Source: protobuf encoding, https://protobuf.dev/programming-guides/encoding.
 """
@@ -13,7 +13,7 @@ import dataclasses
 
 from inference_mesh.errors import InvalidInputError
 
-MODEL, VERSION, REQUEST_ID = 1, 2, 3
+MODEL, VERSION, REQUEST_ID, PAYLOAD = 1, 2, 3, 4
 MAX_FIELDS_READ = 16
 """Fields that are looked at; a hostile message may have millions of empty ones."""
 
@@ -24,11 +24,15 @@ MAX_FIELD_NUMBER = (1 << 29) - 1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RoutingFields:
-    """What routes a request; empty where the caller wrote nothing."""
+    """What routes a request; empty where the caller wrote nothing.
+
+    payload_start: position of the first byte of field 4 behind its length; -1 = it was not seen.
+    """
 
     model: str = ""
     version: str = ""
     request_id: str = ""
+    payload_start: int = -1
 
 
 def routing_fields(message: bytes) -> RoutingFields:
@@ -38,7 +42,7 @@ def routing_fields(message: bytes) -> RoutingFields:
     it, as every encoder writes fields in order.
     """
     found: dict[int, str] = {}
-    position = 0
+    position, payload_start = 0, -1
     for _ in range(MAX_FIELDS_READ):
         if position >= len(message):
             break
@@ -46,6 +50,8 @@ def routing_fields(message: bytes) -> RoutingFields:
         number, wire_type = tag >> 3, tag & 7
         if not 1 <= number <= MAX_FIELD_NUMBER:
             raise _malformed()
+        if number == PAYLOAD and wire_type == LENGTH_DELIMITED:
+            payload_start = _varint(message, position)[1]
         if number > REQUEST_ID and MODEL in found:
             break
         end = _end_of_value(message, position, wire_type)
@@ -53,7 +59,9 @@ def routing_fields(message: bytes) -> RoutingFields:
             _, start = _varint(message, position)
             found[number] = _text(message[start:end])
         position = end
-    return RoutingFields(found.get(MODEL, ""), found.get(VERSION, ""), found.get(REQUEST_ID, ""))
+    return RoutingFields(
+        found.get(MODEL, ""), found.get(VERSION, ""), found.get(REQUEST_ID, ""), payload_start
+    )
 
 
 def _end_of_value(message: bytes, position: int, wire_type: int) -> int:

@@ -23,6 +23,7 @@ class RateLimit:
     burst: int
 
 
+UNLIMITED = LimitsSpec()
 ANYONE = Tenant(name="anyone")
 """The tenant of callers where no credential is asked for."""
 
@@ -47,7 +48,7 @@ class Caller:
     key_id: str = ""
     tenant: Tenant = ANYONE
     scopes: frozenset[str] = frozenset({"infer"})
-    limits: LimitsSpec = LimitsSpec()
+    limits: LimitsSpec = UNLIMITED
     salt: str = ""
     expires_at_s: float | None = None
 
@@ -81,6 +82,9 @@ class Cost:
         return self.prompt_tokens + self.completion_tokens
 
 
+NO_COST = Cost()
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class CallFacts:
     """What is known of a call before it is admitted.
@@ -95,7 +99,6 @@ class CallFacts:
     now_s: float
     wall_time_s: float
     metadata: Metadata = ()
-    cost: Cost = Cost()
 
 
 class RouteRule(enum.Enum):
@@ -129,7 +132,7 @@ class RefusalKind(enum.Enum):
     TOO_LARGE = "too_large"
     RATE_LIMITED = "rate_limited"
     TOO_MANY_AT_ONCE = "too_many_at_once"
-    TOKEN_BUDGET = "token_budget"
+    TOKEN_BUDGET = "token_budget"  # noqa: S105  # tokens of text
     LIMITS_UNKNOWN = "limits_unknown"
     QUEUE_FULL = "queue_full"
     TOO_LATE = "too_late"
@@ -177,3 +180,4 @@ class Admit:
     caller: Caller
     model: ModelEntry
     version: str
+    rule: RouteRule = RouteRule.NAME

@@ -1,8 +1,9 @@
 """The attempts of one call: which replica each takes, and whether another may follow.
 
-Owns the rule of retries: only before the first byte of the answer, only when the replica was
-unavailable, at most three attempts, and within the budget. The first retry after a lost
-connection is free: a dead replica takes no more work, so moving its calls multiplies nothing.
+Owns the rule of retries: only before the first byte of the answer, or where the rest can be
+had elsewhere; only when the replica was unavailable; at most three attempts in a row without a
+step forward; and within the budget. The first one after a lost or hung replica is free: it
+takes no more work, so moving its calls multiplies nothing.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from gateway.call import Call
-from gateway.metrics import GatewayMetrics
+from gateway.policy.routing.outliers import Fault
 from gateway.policy.routing.retry_budget import MAX_ATTEMPTS, RetryBudget
-from gateway.upstream.endpoints import Endpoint, EndpointPool
+from gateway.upstream.endpoints import Endpoint
+from gateway.upstream.metrics import UpstreamMetrics
+from gateway.upstream.pool import EndpointPool
+from gateway.upstream.worker_status import lost_connection
 from inference_mesh.errors import UnavailableError
+from inference_mesh.load_report import LoadReport
 from inference_mesh.telemetry import span
-
-RETRY_HINT_S = 1.0
 
 E = TypeVar("E", bound=Endpoint)
 
@@ -33,15 +36,19 @@ class Attempts(Generic[E]):
         call: Call,
         pool: EndpointPool[E],
         budget: RetryBudget,
-        metrics: GatewayMetrics,
+        metrics: UpstreamMetrics,
         rng: random.Random,
+        prefix: int | None = None,
     ) -> None:
+        """prefix: `affinity.prefix_hash` of the prompt's beginning; None = any replica will do."""
         self._call = call
         self._pool = pool
         self._budget = budget
         self._metrics = metrics
         self._rng = rng
+        self._prefix = prefix
         self._tried: list[E] = []
+        self._started_s = 0.0
         self._charged = 0
 
     @contextlib.contextmanager
@@ -59,7 +66,8 @@ class Attempts(Generic[E]):
 
         Raises UnavailableError if no replica is healthy.
         """
-        endpoint = self._pool.pick(self._tried, asyncio.get_running_loop().time(), self._rng)
+        self._started_s = asyncio.get_running_loop().time()
+        endpoint = self._pool.pick(self._tried, self._started_s, self._rng, self._prefix)
         if endpoint is None:
             raise self.unavailable()
         self._tried.append(endpoint)
@@ -70,17 +78,31 @@ class Attempts(Generic[E]):
             current.set_attribute("server.address", endpoint.address)
             yield endpoint
 
-    def may_retry(self, *, is_connection_lost: bool, is_repeatable: bool) -> bool:
-        """Whether another attempt may follow one that found its replica unavailable.
+    def step_forward(self) -> None:
+        """The attempt brought something: what failed before it no longer counts."""
+        del self._tried[:-1]
 
-        The replica is ejected for a moment. is_repeatable: nothing of the answer went out.
+    def succeeded(self) -> None:
+        """The last attempt ended well."""
+        self._pool.note_success(self._tried[-1])
+
+    def note_load(self, report: LoadReport | None) -> None:
+        """The replica of the last attempt said how busy it is."""
+        if report is not None:
+            self._pool.note_report(self._tried[-1], report, asyncio.get_running_loop().time())
+
+    def may_follow(self, fault: Fault, *, is_repeatable: bool) -> bool:
+        """Whether another attempt may follow one that failed with this fault, which is noted.
+
+        is_repeatable: nothing of the answer went out, or the rest can be had elsewhere.
         """
         now_s = asyncio.get_running_loop().time()
-        self._pool.eject(self._tried[-1], now_s, self._rng)
-        if not is_repeatable or len(self._tried) >= MAX_ATTEMPTS:
+        self._pool.note_fault(self._tried[-1], fault, self._started_s, now_s, self._rng)
+        if fault is Fault.FAILED or not is_repeatable or len(self._tried) >= MAX_ATTEMPTS:
             return False
-        is_free = is_connection_lost and len(self._tried) == 1
-        if not is_free:
+        if fault is Fault.HUNG and not self._pool.has_other(self._tried):
+            return False
+        if not self._is_free(fault, now_s):
             if not self._budget.take():
                 return False
             self._charged += 1
@@ -88,10 +110,15 @@ class Attempts(Generic[E]):
         return True
 
     def unavailable(self) -> UnavailableError:
-        """The error when no replica can answer."""
-        return UnavailableError(
-            f"no replica of model '{self._call.model}' can answer now", retry_after_s=RETRY_HINT_S
-        )
+        """The error when no replica can answer, or go on with the answer."""
+        return lost_connection(self._call)
+
+    def _is_free(self, fault: Fault, now_s: float) -> bool:
+        """Whether the next attempt only moves the call away from a replica that does nothing more."""
+        if len(self._tried) > 1:
+            return False
+        is_hung = fault is Fault.HUNG and self._tried[-1].conduct.is_ejected(now_s)
+        return fault is Fault.LOST or is_hung
 
 
 class RetryBudgets:

@@ -8,6 +8,7 @@ does. Both go over the connection that the calls take.
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,20 @@ SILENCES_ALLOWED = 1
 RECONNECT_DELAY_S = 0.2
 HEALTH_PATH = "/healthz"
 
-Report = Callable[[bool], None]
+
+class Health(enum.Enum):
+    """What a replica says of itself, or that it says nothing.
+
+    UNHEALTHY: it takes no new calls; it may well end those that it has. SILENT: it gives no answer
+    at all, so that calls wait there in vain.
+    """
+
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    SILENT = "silent"
+
+
+Report = Callable[[Health], None]
 
 
 async def watch_grpc_health(channel: grpc.aio.Channel, service: str, report: Report) -> None:
@@ -36,7 +50,7 @@ async def watch_grpc_health(channel: grpc.aio.Channel, service: str, report: Rep
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 await _poll(stub, service, report)
             else:
-                report(False)
+                report(Health.UNHEALTHY)
         await asyncio.sleep(RECONNECT_DELAY_S)
 
 
@@ -56,7 +70,7 @@ async def _follow(stub: Any, service: str, report: Report) -> None:
                 continue
             response = reading.result()
             if response is grpc.aio.EOF:
-                report(False)
+                report(Health.UNHEALTHY)
                 return
             silences.note(_is_serving(response))
             reading = asyncio.ensure_future(call.read())
@@ -101,11 +115,11 @@ class Silences:
         """Take an answer, or None for silence; false once the replica counts as gone."""
         if is_healthy is not None:
             self._count = 0
-            self._report(is_healthy)
+            self._report(Health.HEALTHY if is_healthy else Health.UNHEALTHY)
             return is_healthy
         self._count += 1
         if self._count > SILENCES_ALLOWED:
-            self._report(False)
+            self._report(Health.SILENT)
         return self._count <= SILENCES_ALLOWED
 
 

@@ -12,10 +12,11 @@ import random
 import httpx
 
 from gateway.call import Call
-from gateway.metrics import GatewayMetrics
+from gateway.policy.routing.outliers import Fault
 from gateway.upstream.attempts import Attempts, RetryBudgets
 from gateway.upstream.endpoints import HttpEndpoint
 from gateway.upstream.fleet import HttpModel
+from gateway.upstream.metrics import UpstreamMetrics
 from inference_mesh.errors import (
     DeadlineExceededError,
     InternalError,
@@ -44,7 +45,7 @@ class HttpServices:
     """Calls HTTP services."""
 
     def __init__(
-        self, metrics: GatewayMetrics, budgets: RetryBudgets, rng: random.Random, *, max_answer_bytes: int
+        self, metrics: UpstreamMetrics, budgets: RetryBudgets, rng: random.Random, *, max_answer_bytes: int
     ) -> None:
         self._metrics = metrics
         self._budgets = budgets
@@ -61,13 +62,17 @@ class HttpServices:
                 try:
                     with attempts.next() as endpoint:
                         body = await self._post(call, endpoint, model.path, document)
+                    attempts.succeeded()
                     return _response(call, body)
                 except UNREACHED:
-                    if not attempts.may_retry(is_connection_lost=True, is_repeatable=True):
+                    if not attempts.may_follow(Fault.LOST, is_repeatable=True):
                         raise attempts.unavailable() from None
                 except _ServiceUnavailableError as refused:
-                    if not attempts.may_retry(is_connection_lost=False, is_repeatable=True):
+                    if not attempts.may_follow(Fault.REFUSED, is_repeatable=True):
                         raise UnavailableError(str(refused), retry_after_s=refused.retry_after_s) from None
+                except InternalError:
+                    attempts.may_follow(Fault.FAILED, is_repeatable=False)
+                    raise
 
     async def _post(self, call: Call, endpoint: HttpEndpoint, path: str, document: bytes) -> bytes:
         """The body of a good answer. Raises MeshError, _ServiceUnavailableError or an httpx error."""

@@ -1,7 +1,8 @@
 """Carries calls between a client and a worker over grpc.aio, the bytes untouched.
 
-Owns deadlines, cancellation and the copying of streams. Which replica is asked, and how often,
-is decided in `attempts`; what a worker's status means, in `worker_status`.
+Owns deadlines, cancellation and both directions of a stream. Which replica is asked, and how
+often, is decided in `attempts`; what a worker's status means, in `worker_status`; how answers
+reach the client, in `answer_stream`.
 """
 
 from __future__ import annotations
@@ -9,58 +10,98 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
-from gateway.call import Call, Context
-from gateway.forwarded_metadata import worker_metadata_for_client
-from gateway.metrics import GatewayMetrics
+from gateway.call import Call
+from gateway.forwarded_metadata import Pairs, worker_metadata_for_client
+from gateway.policy.routing.affinity import prefix_hash, prefix_of
+from gateway.policy.routing.outliers import Fault
+from gateway.policy.routing.resume import delivery_of
+from gateway.upstream.answer_stream import AnswerStream, SilentReplicaError
 from gateway.upstream.attempts import Attempts, RetryBudgets
-from gateway.upstream.endpoints import EndpointPool, GrpcEndpoint
-from gateway.upstream.worker_status import client_error, is_connection_lost, is_unavailable, lost_connection
-from inference_mesh.deadlines import remaining_s
-from inference_mesh.errors import CancelledByCallerError, DeadlineExceededError
+from gateway.upstream.endpoints import GrpcEndpoint
+from gateway.upstream.fleet import GrpcModel
+from gateway.upstream.metrics import UpstreamMetrics
+from gateway.upstream.worker_call import (
+    initial_metadata,
+    is_cancelled,
+    load_of,
+    note_prompt,
+    note_usage,
+    send_initial,
+    trailing_metadata,
+)
+from gateway.upstream.worker_status import client_error, fault_of, lost_connection
+from inference_mesh.errors import StreamBrokenError
 
 QUEUED_REQUESTS = 8
 """Messages of a client's stream that wait for the worker; more are not read."""
+NATIVE_METHODS = frozenset({"Infer", "InferStream"})
+"""Those whose requests say what their prompt begins with."""
 
 Judge = Callable[[bytes], Awaitable[None]]
+T = TypeVar("T")
 
 
 class Relay:
     """Owns the retry budgets; one for all methods."""
 
-    def __init__(self, metrics: GatewayMetrics, budgets: RetryBudgets, rng: random.Random) -> None:
+    def __init__(self, metrics: UpstreamMetrics, budgets: RetryBudgets, rng: random.Random) -> None:
         self._metrics = metrics
         self._budgets = budgets
         self._rng = rng
 
-    async def unary(self, call: Call, pool: EndpointPool[GrpcEndpoint], path: str, message: bytes) -> bytes:
+    async def unary(self, call: Call, model: GrpcModel, path: str, message: bytes) -> bytes:
         """The worker's answer. Raises WorkerStatusError and MeshError."""
 
-        async def once(endpoint: GrpcEndpoint) -> bytes:
-            return await _unary(call, endpoint, path, message)
+        async def once(endpoint: GrpcEndpoint) -> tuple[bytes, Pairs]:
+            method: Any = endpoint.channel.unary_unary(path, None, None)
+            upstream = method(message, metadata=call.worker_metadata(), timeout=call.timeout_s())
+            with endpoint.carrying(upstream):
+                answer: bytes = await upstream
+                metadata = await initial_metadata(upstream)
+                note_prompt(call, metadata)
+                await send_initial(call, metadata)
+                return answer, _end_well(call, await trailing_metadata(upstream))
 
-        answer: bytes = await self._attempt(call, pool, once)
+        answer = await self._attempt(call, model, message, once, lambda: True)
+        call.delivered = 1
         return answer
 
-    async def server_stream(
-        self, call: Call, pool: EndpointPool[GrpcEndpoint], path: str, message: bytes
-    ) -> None:
-        """Write the worker's answers to the client. Raises WorkerStatusError and MeshError."""
+    async def server_stream(self, call: Call, model: GrpcModel, path: str, message: bytes) -> None:
+        """Write the worker's answers to the client.
 
-        async def once(endpoint: GrpcEndpoint) -> None:
+        Where the stream breaks, another replica goes on if the model allows it and the text does
+        not depend on chance. Raises WorkerStatusError and MeshError.
+        """
+        delivery = delivery_of(message, call.defaults, is_allowed=model.entry.resume)
+        stream = AnswerStream(call, model.entry.timeouts, delivery)
+
+        async def once(endpoint: GrpcEndpoint) -> tuple[None, Pairs]:
             method: Any = endpoint.channel.unary_stream(path, None, None)
-            upstream = method(message, metadata=call.worker_metadata(), timeout=call.timeout_s())
-            await _copy_answers(upstream, call)
+            request = stream.request(message)
+            upstream = method(request, metadata=call.worker_metadata(), timeout=call.timeout_s())
+            with endpoint.carrying(upstream):
+                return None, _end_well(call, await stream.copy(upstream))
 
-        await self._attempt(call, pool, once)
+        def may_go_on() -> bool:
+            return call.delivered == 0 or stream.can_resume
+
+        try:
+            await self._attempt(call, model, message, once, may_go_on)
+        except StreamBrokenError:
+            self._metrics.broken_streams.labels(call.model, "ended").inc()
+            raise
+        finally:
+            if call.resumed:
+                self._metrics.broken_streams.labels(call.model, "resumed").inc(call.resumed)
 
     async def bidirectional(
         self,
         call: Call,
-        pool: EndpointPool[GrpcEndpoint],
+        model: GrpcModel,
         path: str,
         first: bytes,
         rest: AsyncIterator[bytes],
@@ -73,16 +114,22 @@ class Relay:
         """
         requests: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUED_REQUESTS)
         state = _StreamState()
+        stream = AnswerStream(call, None, None)
 
-        async def once(endpoint: GrpcEndpoint) -> None:
+        async def once(endpoint: GrpcEndpoint) -> tuple[None, Pairs]:
             method: Any = endpoint.channel.stream_stream(path, None, None)
             upstream = method(metadata=call.worker_metadata(), timeout=call.timeout_s())
-            await _exchange(upstream, call, first, requests, state)
+            with endpoint.carrying(upstream):
+                trailers = await _exchange(upstream, stream, first, requests, state)
+                return None, _end_well(call, trailers)
+
+        def may_go_on() -> bool:
+            return call.delivered == 0 and not state.is_committed
 
         async def everything() -> None:
             async with asyncio.TaskGroup() as group:
                 reading = group.create_task(_read_requests(rest, requests, judge))
-                await self._attempt(call, pool, once, lambda: not state.is_committed)
+                await self._attempt(call, model, first, once, may_go_on)
                 reading.cancel()
 
         await _ungrouped(everything())
@@ -90,30 +137,60 @@ class Relay:
     async def _attempt(
         self,
         call: Call,
-        pool: EndpointPool[GrpcEndpoint],
-        once: Callable[[GrpcEndpoint], Awaitable[Any]],
-        is_repeatable: Callable[[], bool] = lambda: True,
-    ) -> Any:
-        """The result of the first attempt that reaches a worker."""
-        attempts = Attempts(call, pool, self._budgets.of(call.model), self._metrics, self._rng)
+        model: GrpcModel,
+        message: bytes,
+        once: Callable[[GrpcEndpoint], Awaitable[tuple[T, Pairs]]],
+        may_go_on: Callable[[], bool],
+    ) -> T:
+        """The result of the first attempt that a worker answers.
+
+        may_go_on: whether what is still missing can be had from another one.
+        """
+        prefix = _prefix_of(call, model, message)
+        budget = self._budgets.of(call.model)
+        attempts = Attempts(call, model.pool, budget, self._metrics, self._rng, prefix)
         with attempts.counted():
             while True:
+                delivered = call.delivered
                 try:
                     with attempts.next() as endpoint:
-                        return await once(endpoint)
-                except grpc.aio.AioRpcError as error:
-                    failure = error
-                except asyncio.CancelledError:
-                    if _is_cancelled():
-                        raise
-                    # A channel that is closed, as after the longest drain, cancels its calls.
-                    raise lost_connection(call.model, call.delivered) from None
-                if not is_unavailable(failure):
-                    raise client_error(failure, call.model, call.delivered)
-                is_lost = is_connection_lost(failure)
-                is_early = call.delivered == 0 and is_repeatable()
-                if not attempts.may_retry(is_connection_lost=is_lost, is_repeatable=is_early):
-                    raise client_error(failure, call.model, call.delivered)
+                        result, trailers = await once(endpoint)
+                except (grpc.aio.AioRpcError, SilentReplicaError, asyncio.CancelledError) as error:
+                    has_begun = call.delivered > delivered
+                    fault, failure = self._failure(error, call, has_begun=has_begun)
+                    attempts.note_load(load_of(_trailers(error)))
+                    if has_begun:
+                        attempts.step_forward()
+                else:
+                    attempts.note_load(load_of(trailers))
+                    attempts.succeeded()
+                    return result
+                if fault is None or not attempts.may_follow(fault, is_repeatable=may_go_on()):
+                    raise failure
+
+    def _failure(
+        self, error: BaseException, call: Call, *, has_begun: bool
+    ) -> tuple[Fault | None, Exception]:
+        """What was wrong with the replica, if anything, and what the client gets for it.
+
+        has_begun: whether the attempt brought something. Raises the error if it is the
+        cancellation of the call itself.
+        """
+        if isinstance(error, grpc.aio.AioRpcError):
+            fault = fault_of(error)
+            if fault is Fault.REFUSED and has_begun:
+                fault = Fault.LOST  # what ends in the middle, by its own word, takes no more work
+            if call.delivered and not has_begun and error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                return fault, lost_connection(call)  # nobody takes the broken stream over
+            return fault, client_error(error, call)
+        if isinstance(error, SilentReplicaError):
+            self._metrics.silences.labels(call.model, error.awaited).inc()
+            return Fault.HUNG, lost_connection(call)
+        if is_cancelled():
+            raise error
+        # Nobody cancelled this call: its replica fell silent, or its channel was closed, as after
+        # the longest drain.
+        return Fault.LOST, lost_connection(call)
 
 
 class _StreamState:
@@ -123,54 +200,44 @@ class _StreamState:
         self.is_committed = False
 
 
-async def _unary(call: Call, endpoint: GrpcEndpoint, path: str, message: bytes) -> bytes:
-    method: Any = endpoint.channel.unary_unary(path, None, None)
-    upstream = method(message, metadata=call.worker_metadata(), timeout=call.timeout_s())
-    try:
-        answer: bytes = await upstream
-        await _send_initial(call.context, upstream)
-        await _keep_trailers(call.context, upstream)
-    finally:
-        upstream.cancel()
-    call.delivered = 1
-    return answer
+def _prefix_of(call: Call, model: GrpcModel, message: bytes) -> int | None:
+    """What stands for the beginning of the prompt where there is a choice of replicas."""
+    if call.method not in NATIVE_METHODS or len(model.pool.ready) < 2:
+        return None
+    prefix = prefix_of(message)
+    return None if prefix is None else prefix_hash(call.admitted.caller.salt, prefix)
 
 
-async def _copy_answers(upstream: Any, call: Call) -> None:
-    """Write every answer to the client as it comes. Raises AioRpcError if the end is not OK."""
-    try:
-        while (message := await upstream.read()) is not grpc.aio.EOF:
-            if call.delivered == 0:
-                await _send_initial(call.context, upstream)
-            await _write(call, message)
-            call.delivered += 1
-        await _keep_trailers(call.context, upstream)
-    finally:
-        upstream.cancel()
+def _end_well(call: Call, trailers: Pairs) -> Pairs:
+    """Note what a worker says at the end, and hand it on."""
+    note_usage(call, trailers)
+    call.context.set_trailing_metadata(worker_metadata_for_client(trailers))
+    return trailers
 
 
-async def _write(call: Call, message: bytes) -> None:
-    """Write one answer; a client who does not read holds the worker no longer than the call may last."""
-    try:
-        async with asyncio.timeout_at(call.deadline):
-            await call.context.write(message)
-    except TimeoutError:
-        raise DeadlineExceededError("the deadline passed before the answer was read") from None
-    except (grpc.aio.InternalError, asyncio.InvalidStateError):  # what a write to nobody raises
-        remaining_s(call.deadline)
-        raise CancelledByCallerError("the caller left") from None
+def _trailers(error: BaseException) -> Pairs:
+    return tuple(error.trailing_metadata() or ()) if isinstance(error, grpc.aio.AioRpcError) else ()
 
 
 async def _exchange(
-    upstream: Any, call: Call, first: bytes, requests: asyncio.Queue[bytes | None], state: _StreamState
-) -> None:
+    upstream: Any,
+    stream: AnswerStream,
+    first: bytes,
+    requests: asyncio.Queue[bytes | None],
+    state: _StreamState,
+) -> Pairs:
+    """Both directions of one attempt; the worker's trailers."""
+    trailers: Pairs = ()
+
     async def both() -> None:
+        nonlocal trailers
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(_write_requests(upstream, first, requests, state))
-            await _copy_answers(upstream, call)
+            trailers = await stream.copy(upstream)
             writing.cancel()
 
     await _ungrouped(both())
+    return trailers
 
 
 async def _read_requests(
@@ -195,22 +262,6 @@ async def _write_requests(
         await upstream.done_writing()
     except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
         return
-
-
-async def _send_initial(context: Context, upstream: Any) -> None:
-    metadata = worker_metadata_for_client(tuple(await upstream.initial_metadata() or ()))
-    await context.send_initial_metadata(metadata)
-
-
-async def _keep_trailers(context: Context, upstream: Any) -> None:
-    trailers = worker_metadata_for_client(tuple(await upstream.trailing_metadata() or ()))
-    context.set_trailing_metadata(trailers)
-
-
-def _is_cancelled() -> bool:
-    """True if this very task is to end."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 async def _ungrouped(work: Awaitable[None]) -> None:

@@ -24,6 +24,7 @@ class KindChoice(StrEnum):
     MODELS = "models"
     MESH = "mesh"
     KEYS = "keys"
+    TENANTS = "tenants"
 
 
 def make_app() -> typer.Typer:
@@ -35,7 +36,7 @@ def make_app() -> typer.Typer:
 
 
 def check(
-    file: Annotated[Path, typer.Argument(help="models.yaml, mesh.yaml or keys.yaml.")],
+    file: Annotated[Path, typer.Argument(help="models.yaml, mesh.yaml, keys.yaml or tenants.yaml.")],
     kind: Annotated[
         KindChoice | None, typer.Option(help="What the file is; default: by its content.")
     ] = None,
@@ -63,7 +64,7 @@ def _examined(file: Path, kind: FileKind | None) -> tuple[FileKind | None, Confi
         found = kind or kind_of(text, file.name)
         if found is None:
             YamlDocument(text, str(file))
-            raise UsageError(f"cannot tell what '{file}' is; say it with --kind models, mesh or keys")
+            raise UsageError(f"cannot tell what '{file}' is; say it with --kind, e.g. --kind models")
         return found, check_config(found, text, file)
     except ConfigError as error:
         return kind, error

@@ -50,6 +50,7 @@ def infer(
     stop: Annotated[
         list[str] | None, typer.Option(help="Text that ends the answer; may be repeated.")
     ] = None,
+    version: Annotated[str, typer.Option(help="Version; default: the registry's choice.")] = "",
     output: Annotated[
         Form, typer.Option("--output", "-o", help="text for people, json with everything.")
     ] = Form.TEXT,
@@ -63,13 +64,16 @@ def infer(
     from mesh_cli.payloads import Sampling
     from mesh_cli.target import choose_target, run_call
 
+    if text is not None and json_text is not None:
+        raise UsageError("give either a text or --json, not both")
     question = Question(
         model=model,
         text=None if json_text is not None else _text(text),
-        json_text=None if json_text is None else _json_text(json_text, text),
+        json_text=None if json_text is None else json_text_of(json_text, "--json"),
         is_raw=raw,
         system=system,
         sampling=Sampling(max_tokens, temperature, top_k, top_p, seed, tuple(stop or ())),
+        version=version,
     )
     address = choose_target(target, StateFolder(state_dir))
     call = ask(question, address, api_key, timeout_s, is_stream=stream, is_json=output is Form.JSON)
@@ -92,9 +96,8 @@ def _standard_input() -> str:
         raise UsageError(f"standard input is not UTF-8 text: byte {error.start} is wrong") from None
 
 
-def _json_text(value: str, text: str | None) -> str:
-    if text is not None:
-        raise UsageError("give either a text or --json, not both")
+def json_text_of(value: str, option: str) -> str:
+    """The JSON text that an option gives: itself, @FILE, or @- for standard input. Raises UsageError."""
     if not value.startswith("@"):
         return value
     if value == "@-":
@@ -102,4 +105,4 @@ def _json_text(value: str, text: str | None) -> str:
     try:
         return Path(value[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--json: cannot read '{value[1:]}': {error}") from None
+        raise UsageError(f"{option}: cannot read '{value[1:]}': {error}") from None

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-import yaml
+from pydantic import ValidationError
 
-from inference_mesh.config.keys_file import ApiKey, new_key, parse_keys
+from inference_mesh.config.keys_file import ApiKey, id_of, new_key
+from inference_mesh.config.limits import PERIODS_S, LimitsSpec, TokenBudgetSpec
+from inference_mesh.config.tenants_file import TENANT_NAME
 from mesh_cli.commands.options import AsJson
 from mesh_cli.errors import UsageError
-from mesh_cli.mesh_file import read_text
-from mesh_cli.state import write_atomically
+from mesh_cli.keys_edit import changing_keys, read_keys
 
 SCOPES = ("infer", "admin")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+MAX_DURATION_S = 100 * 365 * 86_400
 
 KeysFile = Annotated[Path, typer.Option("--file", "-f", help="The keys file.")]
+Which = Annotated[str, typer.Argument(metavar="KEY", help="Id of the key, or the key itself.")]
+ExpiresIn = Annotated[
+    str | None, typer.Option("--expires-in", help="When it ends, e.g. 90m, 12h, 30d, 4w; default: never.")
+]
 
 
 def make_app() -> typer.Typer:
     """The commands below `mesh keys`."""
-    app = typer.Typer(help="Make and list API keys.", no_args_is_help=True)
+    app = typer.Typer(help="Make, list, renew and revoke API keys.", no_args_is_help=True)
     app.command("create")(create)
     app.command("list")(list_keys)
+    app.command("revoke")(revoke)
+    app.command("rotate")(rotate)
     return app
 
 
@@ -33,6 +45,13 @@ def create(
     file: KeysFile = Path("keys.yaml"),
     tenant: Annotated[str, typer.Option(help="Whom the key belongs to.")] = "default",
     scope: Annotated[list[str] | None, typer.Option(help="infer or admin; may be repeated.")] = None,
+    expires_in: ExpiresIn = None,
+    requests_per_second: Annotated[float | None, typer.Option(help="Sustained rate of requests.")] = None,
+    burst: Annotated[int | None, typer.Option(help="Requests that may come at once.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Calls at the same time.")] = None,
+    tokens: Annotated[
+        str | None, typer.Option(help="Token budget: AMOUNT/second, /minute, /hour or /day.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key, show it once, and add its hash to the keys file."""
@@ -40,36 +59,161 @@ def create(
     unknown = [name for name in scopes if name not in SCOPES]
     if unknown:
         raise UsageError(f"--scope is '{unknown[0]}'; allowed are {', '.join(SCOPES)}")
-    if not 1 <= len(tenant) <= 64:
-        raise UsageError("--tenant must have 1 to 64 characters")
-    keys = _read(file) if file.exists() else ()
-    plain, key = new_key(tenant=tenant, scopes=scopes)
-    _write(file, (*keys, key))
-    if as_json:
-        print(json.dumps({"id": key.id, "key": plain, "tenant": tenant, "scopes": list(scopes)}))
-        return
-    print(plain)
-    print(f"key {key.id} of tenant '{tenant}' was added to {file}; it is not shown again", file=sys.stderr)
+    if not TENANT_NAME.fullmatch(tenant):
+        raise UsageError("--tenant must have 1 to 64 letters, digits and _ . @ -, a letter or digit first")
+    limits = _limits(requests_per_second, burst, concurrency, tokens)
+    changes: dict[str, Any] = {}
+    if limits != LimitsSpec():
+        changes["limits"] = limits
+    if expires_in is not None:
+        changes["expires"] = _after(_seconds(expires_in, "--expires-in"))
+    plain, key = new_key(tenant=tenant, scopes=scopes)  # type: ignore[arg-type]  # checked above
+    key = key.model_copy(update=changes)
+    with changing_keys(file) as keys:
+        keys.append(key)
+    _show_new(plain, key, f"key {key.id} of tenant '{tenant}' was added to {file}", as_json=as_json)
 
 
 def list_keys(file: KeysFile = Path("keys.yaml"), as_json: AsJson = False) -> None:
     """List the keys of a file, without secrets."""
-    keys = _read(file)
+    keys = read_keys(file)
     if as_json:
-        print(json.dumps([key.model_dump(mode="json", exclude={"sha256"}) for key in keys], indent=2))
+        print(json.dumps([_facts(key) for key in keys], indent=2))
         return
     for key in keys:
-        expires = f"  expires {key.expires.isoformat()}" if key.expires else ""
-        print(f"{key.id}  {key.tenant}  {','.join(key.scopes)}{expires}")
+        print("  ".join((key.id, key.tenant, ",".join(key.scopes), *_notes(key))))
 
 
-def _read(file: Path) -> tuple[ApiKey, ...]:
-    return parse_keys(read_text(file), source=str(file))
+def revoke(which: Which, file: KeysFile = Path("keys.yaml"), as_json: AsJson = False) -> None:
+    """Remove a key; a gateway that reads the file refuses it within seconds."""
+    key_id = _id(which)
+    with changing_keys(file) as keys:
+        key = _found(keys, key_id, file)
+        keys.remove(key)
+    if as_json:
+        print(json.dumps({"id": key.id, "tenant": key.tenant, "revoked": True}))
+        return
+    print(f"key {key.id} of tenant '{key.tenant}' was removed from {file}")
+    if not keys:
+        print(f"{file} has no keys any more: no call gets in by it", file=sys.stderr)
 
 
-def _write(file: Path, keys: tuple[ApiKey, ...]) -> None:
-    entries = [key.model_dump(mode="json", exclude_defaults=True) for key in keys]
+def rotate(
+    which: Which,
+    file: KeysFile = Path("keys.yaml"),
+    overlap: Annotated[str, typer.Option(help="How long the old key still works, e.g. 0s, 24h, 7d.")] = "24h",
+    expires_in: Annotated[
+        str | None,
+        typer.Option("--expires-in", help="When the new key ends, e.g. 30d; needed if the old one ends."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key with the same rights, show it once, and let the old one end after the overlap."""
+    key_id = _id(which)
+    old_ends = _after(_seconds(overlap, "--overlap"))
+    with changing_keys(file) as keys:
+        old = _found(keys, key_id, file)
+        if _is_over(old):
+            raise UsageError(f"key {old.id} has ended already; make a new one with `mesh keys create`")
+        if old.expires is not None and expires_in is None:
+            raise UsageError(
+                f"key {old.id} ends {_text(old.expires)}; --expires-in says when the new one ends"
+            )
+        plain, fresh = new_key(tenant=old.tenant, scopes=old.scopes)
+        ends = None if expires_in is None else _after(_seconds(expires_in, "--expires-in"))
+        kept = ("requests_per_second", "burst", "limits")
+        fresh = fresh.model_copy(update={**{name: getattr(old, name) for name in kept}, "expires": ends})
+        ended = old.model_copy(update={"expires": min(old.expires or old_ends, old_ends)})
+        keys[keys.index(old)] = ended
+        keys.append(fresh)
+    note = f"key {fresh.id} stands in for {old.id}, which works until {_text(ended.expires)}"
+    _show_new(plain, fresh, note, as_json=as_json, replaces=ended)
+
+
+def _show_new(plain: str, key: ApiKey, note: str, *, as_json: bool, replaces: ApiKey | None = None) -> None:
+    if not as_json:
+        print(plain)
+        print(f"{note}; it is not shown again", file=sys.stderr)
+        return
+    facts = {**_facts(key), "key": plain}
+    if replaces is not None:
+        facts["replaces"] = {"id": replaces.id, "expires": _text(replaces.expires)}
+    print(json.dumps(facts))
+
+
+def _facts(key: ApiKey) -> dict[str, Any]:
+    """What is shown of a key in JSON."""
+    facts = key.model_dump(mode="json", exclude={"sha256", "requests_per_second", "burst", "limits"})
+    limits = key.all_limits.model_dump(mode="json", exclude_defaults=True)
+    return {**facts, "expired": _is_over(key), "limits": limits}
+
+
+def _notes(key: ApiKey) -> Iterable[str]:
+    if key.expires is not None:
+        yield f"{'expired' if _is_over(key) else 'expires'} {_text(key.expires)}"
+    limits = key.all_limits
+    if limits.requests_per_second is not None:
+        yield f"{limits.requests_per_second:g} requests/s (burst {limits.burst})"
+    if limits.concurrency is not None:
+        yield f"{limits.concurrency} at once"
+    if limits.tokens is not None:
+        yield f"{limits.tokens.amount} tokens/{limits.tokens.per}"
+
+
+def _limits(
+    requests_per_second: float | None, burst: int | None, concurrency: int | None, tokens: str | None
+) -> LimitsSpec:
+    """The limits of the options. Raises UsageError that names the option."""
+    given = {"requests_per_second": requests_per_second, "burst": burst, "concurrency": concurrency}
     try:
-        write_atomically(file, yaml.safe_dump({"keys": entries}, sort_keys=False))
-    except OSError as error:
-        raise UsageError(f"cannot write '{file}': {error.strerror}") from None
+        budget = None if tokens is None else _budget(tokens)
+        return LimitsSpec.model_validate(
+            {name: value for name, value in {**given, "tokens": budget}.items() if value is not None}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "--burst"
+        raise UsageError(f"{option}: {str(first['msg']).removeprefix('Value error, ')}") from None
+
+
+def _budget(text: str) -> TokenBudgetSpec:
+    amount, _, period = text.partition("/")
+    if not amount.isdecimal() or period not in PERIODS_S or not 1 <= int(amount) <= 10**12:
+        raise UsageError(f"--tokens is '{text}'; write it as 100000/minute, 1 to 10^12 per {_periods()}")
+    return TokenBudgetSpec.model_validate({"amount": int(amount), "per": period})
+
+
+def _periods() -> str:
+    return ", ".join(PERIODS_S)
+
+
+def _seconds(text: str, option: str) -> int:
+    match = re.fullmatch(r"(\d{1,9})([smhdw])", text)
+    if match is None or int(match[1]) * SECONDS[match[2]] > MAX_DURATION_S:
+        raise UsageError(f"{option} is '{text}'; write it as 90s, 90m, 12h, 30d or 4w, 100 years at most")
+    return int(match[1]) * SECONDS[match[2]]
+
+
+def _after(seconds: int) -> datetime.datetime:
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    return now + datetime.timedelta(seconds=seconds)
+
+
+def _is_over(key: ApiKey) -> bool:
+    return key.expires is not None and key.expires <= datetime.datetime.now(datetime.UTC)
+
+
+def _text(moment: datetime.datetime | None) -> str:
+    return "" if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
+def _id(which: str) -> str:
+    """The id of what was given: it may be the whole key, as when a leaked one is pasted."""
+    return id_of(which) or which
+
+
+def _found(keys: list[ApiKey], key_id: str, file: Path) -> ApiKey:
+    for key in keys:
+        if key.id == key_id:
+            return key
+    raise UsageError(f"{file} has no key '{key_id[:16]}'; `mesh keys list --file {file}` shows them")

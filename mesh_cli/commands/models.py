@@ -18,15 +18,13 @@ from mesh_cli.mesh_edit import new_text, with_model
 from mesh_cli.mesh_file import (
     DEFAULT_NAME,
     LocalModel,
-    MeshModel,
-    Runtime,
-    TaskName,
     file_problem,
     read_mesh,
     read_text,
     resolve,
     runtime_of,
 )
+from mesh_cli.mesh_schema import MeshModel, Runtime, TaskName
 from mesh_cli.mesh_table import output_console
 from mesh_cli.state import StateFolder, write_atomically
 
@@ -86,7 +84,7 @@ def add(
 
 
 def verify(
-    model: Annotated[str, typer.Argument(help="Name of a model of mesh.yaml, or a path.")],
+    model: Annotated[str, typer.Argument(help="Name of a model of mesh.yaml, NAME@VERSION, or a path.")],
     task: Task = None,
     runtime: Annotated[Runtime | None, typer.Option(help="Engine; default: by the path.")] = None,
     config: Config = None,
@@ -107,22 +105,22 @@ def verify(
 
 
 def _find(model: str, config: Path | None, task: TaskName | None, runtime: Runtime | None) -> LocalModel:
-    """The model by its name in mesh.yaml, else by its path. Raises UsageError."""
+    """The model by NAME or NAME@VERSION in mesh.yaml, else by its path. Raises UsageError."""
     parsed, folder, source = read_mesh(config)
-    specs = [spec for spec in parsed.models if model in (spec.name, *spec.aliases)]
-    if not specs and not Path(model).exists():
-        raise UsageError(f"there is no model '{model}' in the {source}, and no such file")
-    spec = (
-        specs[0]
-        if specs
-        else MeshModel(name=_checked_name(None, Path(model)), path=str(Path(model).resolve()))
-    )
-    found = resolve(
-        spec.model_copy(update={"task": task or spec.task, "runtime": runtime or spec.runtime}), folder
-    )
-    if found.problem:
-        raise UsageError(found.problem)
-    return found
+    name, _, version = model.partition("@")
+    specs = [spec for spec in parsed.models if name in (spec.name, *spec.aliases)]
+    if not specs:
+        if not Path(model).exists():
+            raise UsageError(f"there is no model '{model}' in the {source}, and no such file")
+        version = ""
+        specs = [MeshModel(name=_checked_name(None, Path(model)), path=str(Path(model).resolve()))]
+    spec = specs[0].model_copy(update={"task": task or specs[0].task, "runtime": runtime or specs[0].runtime})
+    versions = [one for one in resolve(spec, folder) if version in ("", one.spec.version)]
+    if not versions:
+        raise UsageError(f"model '{spec.name}' has no version '{version}' in the {source}")
+    if versions[0].problem:
+        raise UsageError(versions[0].problem)
+    return versions[0]
 
 
 def _checked_name(name: str | None, path: Path) -> str:

@@ -11,8 +11,11 @@ from rich.console import Console
 from mesh_cli.commands.options import DEFAULT_STATE_DIR, Config, StateDir
 from mesh_cli.errors import FailedError, UsageError
 from mesh_cli.mesh_table import LinesView, LiveView, addresses, line_of, output_console
+from mesh_cli.plan import Access
 from mesh_cli.run_mesh import UpOptions, run_mesh, start_detached
 from mesh_cli.state import MeshState, Status
+
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 def up(
@@ -23,6 +26,18 @@ def up(
     keys: Annotated[
         Path | None,
         typer.Option(help="keys.yaml: only its keys may call; without it everyone on this machine."),
+    ] = None,
+    tenants: Annotated[
+        Path | None,
+        typer.Option(help="tenants.yaml: what each tenant may use, and whose tokens are believed."),
+    ] = None,
+    redis_url: Annotated[
+        str | None,
+        typer.Option(
+            "--redis-url",
+            envvar="MESH_REDIS_URL",
+            help="Redis for limits and canaries, redis://…; default: the gateway keeps them itself.",
+        ),
     ] = None,
     grace: Annotated[
         float, typer.Option(min=0, max=3600, help="Seconds that running calls get to finish at a stop.")
@@ -35,7 +50,12 @@ def up(
     """Run gateway, REST bridge and one worker per model replica, until Ctrl-C."""
     if keys is not None and not keys.is_file():
         raise UsageError(f"--keys: there is no file '{keys}'; make it with `mesh keys create --file {keys}`")
-    options = UpOptions(config, state_dir, grpc_port, http_port, grace, keys)
+    if tenants is not None and not tenants.is_file():
+        raise UsageError(f"--tenants: there is no file '{tenants}'")
+    if redis_url is not None and not redis_url.startswith(REDIS_SCHEMES):
+        raise UsageError(f"--redis-url must begin with {', '.join(REDIS_SCHEMES)}")
+    access = Access(keys, tenants, redis_url or None)
+    options = UpOptions(config, state_dir, grpc_port, http_port, grace, access)
     console = output_console()
     if detach:
         _report(console, start_detached(options))

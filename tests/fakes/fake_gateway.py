@@ -92,6 +92,7 @@ class FakeGateway(inference_pb2_grpc.InferenceServiceServicer):
     """The server, what it was asked, and what it is to answer.
 
     `infer_script` and `stream_script` make the answers; `metadata` is that of the last call;
+    `told_first` and `told_last` are sent as initial metadata and trailers of inference calls;
     `arrived` is set by an inference call; `cancelled_at` is when a running one was cancelled, in
     the event loop's seconds.
     """
@@ -100,6 +101,8 @@ class FakeGateway(inference_pb2_grpc.InferenceServiceServicer):
         self.infer_script: InferScript = self._echo
         self.stream_script: StreamScript = self._echo_stream
         self.metadata: dict[str, str | bytes] = {}
+        self.told_first: tuple[tuple[str, str], ...] = ()
+        self.told_last: tuple[tuple[str, str], ...] = ()
         self.time_remaining: float | None = None
         self.get_model_calls = 0
         self.arrived = asyncio.Event()
@@ -137,8 +140,7 @@ class FakeGateway(inference_pb2_grpc.InferenceServiceServicer):
 
     async def Infer(self, request: inference_pb2.InferRequest, context: Any) -> inference_pb2.InferResponse:
         """Answer by the script."""
-        self._note(context)
-        self.arrived.set()
+        await self._tell(context)
         try:
             return await self.infer_script(request)
         except asyncio.CancelledError:
@@ -149,8 +151,7 @@ class FakeGateway(inference_pb2_grpc.InferenceServiceServicer):
         self, request: inference_pb2.InferStreamRequest, context: Any
     ) -> AsyncIterator[inference_pb2.InferStreamResponse]:
         """Answer by the script."""
-        self._note(context)
-        self.arrived.set()
+        await self._tell(context)
         try:
             async for response in self.stream_script(request):
                 yield response
@@ -192,6 +193,13 @@ class FakeGateway(inference_pb2_grpc.InferenceServiceServicer):
         yield piece("Once", model=request.model, version="1", request_id=request.request_id)
         yield piece(" upon")
         yield last_piece("")
+
+    async def _tell(self, context: Any) -> None:
+        self._note(context)
+        self.arrived.set()
+        if self.told_first:
+            await context.send_initial_metadata(self.told_first)
+        context.set_trailing_metadata(self.told_last)
 
     def _note(self, context: Any) -> None:
         self.metadata = dict(context.invocation_metadata())

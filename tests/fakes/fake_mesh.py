@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from mesh_cli.errors import CliError
-from mesh_cli.mesh_file import LocalModel, MeshModel
+from mesh_cli.mesh_schema import MeshModel
 from mesh_cli.mesh_table import LinesView
 from mesh_cli.plan import Plan, ServiceSpec
 from mesh_cli.ports import free_port
@@ -29,11 +29,7 @@ def main() -> None:
     """Run the fake mesh; the exit code is that of `mesh up`."""
     folder = StateFolder(Path(sys.argv[1]))
     services = tuple(_spec(name, one, folder) for name, one in json.loads(sys.argv[2]).items())
-    models = tuple(
-        LocalModel(MeshModel(name=one.model, path="x.onnx"), Path("x.onnx"), "onnx")
-        for one in services
-        if one.kind == "worker"
-    )
+    models = tuple(MeshModel(name=one.model, path="x.onnx") for one in services if one.kind == "worker")
     policy = RestartPolicy(initial_s=0.1, max_s=1.0, stable_s=60.0)
     folder.create()
     try:

@@ -6,10 +6,20 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from inference_mesh.channels import open_channel, server_options
-from inference_mesh.errors import InvalidInputError, MeshError, OverloadedError
-from inference_mesh.status_interceptor import StatusInterceptor, error_from_rpc
+from inference_mesh.errors import (
+    InvalidInputError,
+    MeshError,
+    OverloadedError,
+    QuotaViolation,
+    TokenBudgetError,
+)
+from inference_mesh.status_interceptor import StatusInterceptor, error_from_rpc, error_from_status
+
+REACHED = (QuotaViolation("key:ab:tokens", "9 tokens in 1 s"), QuotaViolation("model:m:tokens", "8"))
 
 
 class _Servicer:
@@ -37,6 +47,7 @@ def _errors() -> dict[bytes, Exception]:
     return {
         b"invalid": InvalidInputError("bad field"),
         b"overloaded": OverloadedError("full", retry_after_s=0.25),
+        b"quota": TokenBudgetError("spent", retry_after_s=0.0004, violations=REACHED),
         b"unmapped": KeyError("secret detail"),
     }
 
@@ -96,6 +107,37 @@ async def test_a_retry_hint_travels_as_details_and_as_pushback(
         await _unary(channel)(b"overloaded")
     assert error_from_rpc(caught.value).retry_after_s == 0.25
     assert ("grpc-retry-pushback-ms", "250") in tuple(caught.value.trailing_metadata())
+
+
+async def test_the_limits_that_were_reached_travel_as_quota_failure(
+    served: tuple[grpc.aio.Channel, _Servicer],
+) -> None:
+    channel, _ = served
+    error = await _error_of(_unary(channel)(b"quota"))
+    assert (type(error), error.violations) == (TokenBudgetError, REACHED)
+
+
+async def test_a_pushback_is_never_earlier_than_the_hint(served: tuple[grpc.aio.Channel, _Servicer]) -> None:
+    channel, _ = served
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await _unary(channel)(b"quota")
+    assert ("grpc-retry-pushback-ms", "1") in tuple(caught.value.trailing_metadata())
+
+
+def test_damaged_details_leave_the_code_and_the_message() -> None:
+    for damaged in (b"\xff\xff", b"\x1a\x02\x0a\x05", _with_an_impossible_delay()):
+        error = error_from_status(
+            grpc.StatusCode.RESOURCE_EXHAUSTED, "full", (("grpc-status-details-bin", damaged),)
+        )
+        assert (error.code, error.message) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+
+
+def _with_an_impossible_delay() -> bytes:
+    packed = any_pb2.Any()
+    delay = duration_pb2.Duration(seconds=10**15, nanos=-5)
+    packed.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    data: bytes = status_pb2.Status(code=8, details=[packed]).SerializeToString()
+    return data
 
 
 async def test_an_unmapped_exception_shows_nothing_of_itself(

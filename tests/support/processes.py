@@ -101,15 +101,22 @@ class ProcessGroup:
         self._folder = folder
         self._processes: list[MeshProcess] = []
 
-    def start(self, module: str, *arguments: str, name: str = "") -> MeshProcess:
-        """`python -m module arguments` with a port file and a log of its own."""
+    def start(
+        self,
+        module: str,
+        *arguments: str,
+        name: str = "",
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> MeshProcess:
+        """`python -m module arguments` with a port file and a log of its own. prefix: runs it."""
         label = f"{name or module}-{len(self._processes)}"
         port_file, log_file = self._folder / f"{label}.ports.json", self._folder / f"{label}.log"
-        command = [sys.executable, "-m", module, *arguments, "--port-file", str(port_file)]
-        environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "GGML_NO_BACKTRACE": "1"}
+        command = [*prefix, sys.executable, "-m", module, *arguments, "--port-file", str(port_file)]
+        full = {**(environment or os.environ), "OMP_WAIT_POLICY": "passive", "GGML_NO_BACKTRACE": "1"}
         with log_file.open("wb") as log:
             popen = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=REPOSITORY, env=environment, start_new_session=True
+                command, stdout=log, stderr=log, cwd=REPOSITORY, env=full, start_new_session=True
             )
         process = MeshProcess(label, popen, port_file, log_file)
         self._processes.append(process)

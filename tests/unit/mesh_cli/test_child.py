@@ -39,8 +39,15 @@ async def test_what_a_process_wrote_before_its_start_was_seen_is_its_reason(tmp_
 
 
 def test_a_process_of_the_mesh_does_not_get_the_users_key() -> None:
-    environment = child_environment({"MESH_API_KEY": "mesh_x_y", "PATH": "/bin", "OMP_WAIT_POLICY": "active"})
-    assert "MESH_API_KEY" not in environment
+    environment = child_environment(
+        {
+            "MESH_API_KEY": "mesh_x_y",
+            "MESH_REDIS_URL": "redis://:x@h",
+            "PATH": "/bin",
+            "OMP_WAIT_POLICY": "active",
+        }
+    )
+    assert not {"MESH_API_KEY", "MESH_REDIS_URL"} & set(environment)
     assert environment["PATH"] == "/bin"
     assert environment["OMP_WAIT_POLICY"] == "active"
     assert environment["GGML_NO_BACKTRACE"] == "1"

@@ -68,9 +68,9 @@ def test_an_unknown_embedded_model_is_told_with_those_there_are(tmp_path: Path) 
 
 
 def test_a_registry_is_known_by_its_content_and_checked_as_one(tmp_path: Path) -> None:
-    code, told = _checked(tmp_path, "any.yaml", "- name: a\n  service: a:1\n  timeout: 3\n")
+    code, told = _checked(tmp_path, "any.yaml", "- name: a\n  service: a:1\n  timeout_: 3\n")
     assert code == 1
-    assert "any.yaml: line 3: models[0].timeout: no such key; did you mean 'timeout_s'?" in told
+    assert "any.yaml: line 3: models[0].timeout_: no such key; did you mean 'timeout_s'?" in told
 
 
 def test_a_keys_file_is_known_by_its_content_and_checked_as_one(tmp_path: Path) -> None:
@@ -133,3 +133,28 @@ def test_the_kind_follows_from_the_content_before_the_name(
     text: str, name: str, kind: FileKind | None
 ) -> None:
     assert kind_of(text, name) is kind
+
+
+def test_a_tenants_file_is_known_by_its_content_and_checked_with_its_key_files(tmp_path: Path) -> None:
+    good = "tenants:\n  - name: acme\n    limits: {requests_per_second: 5}\n"
+    assert _checked(tmp_path, "any.yaml", good) == (0, "any.yaml: is a good tenants.yaml\n")
+    code, told = _checked(tmp_path, "any.yaml", "tenants:\n  - name: acme\n    priority: urgent\n")
+    assert (code, "line 3: tenants[0].priority" in told) == (1, True)
+    issuer = "issuers:\n  - issuer: i\n    audience: a\n    jwks_file: gone.json\n"
+    code, told = _checked(tmp_path, "any.yaml", issuer)
+    assert (code, "line 4: issuers[0].jwks_file" in told) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("- {name: a, versions: [{version: '1', service: 'a:1'}]}", FileKind.MODELS),
+        ("- {name: a, versions: [{version: '1', path: a.gguf}]}", FileKind.MESH),
+        ("- {name: a, service: 'a:1', path: /infer}", FileKind.MODELS),
+        ("- {name: a, limits: {}}", None),
+        ("issuers: []", FileKind.TENANTS),
+        ("- {name: a, versions: 3}", None),
+    ],
+)
+def test_a_registry_and_a_mesh_file_with_versions_are_told_apart(text: str, kind: FileKind | None) -> None:
+    assert kind_of(text, "any.yaml") is kind

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from mesh_cli.mesh_edit import with_model
-from mesh_cli.mesh_file import MeshModel, default_text, parse_mesh
+from mesh_cli.mesh_file import default_text, parse_mesh
+from mesh_cli.mesh_schema import MeshModel
 from tests.support.meshes import mesh
 
 MODEL = MeshModel(name="mine", path="mine.gguf", task="generate", replicas=2)

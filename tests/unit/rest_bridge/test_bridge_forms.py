@@ -13,21 +13,28 @@ from inference_mesh.errors import (
     InvalidInputError,
     MeshError,
     OverloadedError,
+    QuotaViolation,
+    TokenBudgetError,
     UnauthenticatedError,
     all_error_classes,
     http_status,
 )
-from inference_mesh.settings import load_settings
+from inference_mesh.settings import SettingsError, load_settings
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from rest_bridge import openapi, sse
 from rest_bridge.client_watch import while_wanted
+from rest_bridge.gateway_notes import GatewayNotes
 from rest_bridge.infer import InferBody, event_of, infer_body
 from rest_bridge.models import model_to_json
 from rest_bridge.problem import HttpRefusalError, answer_of
 from rest_bridge.settings import BridgeSettings
-from rest_bridge.upstream import Timeouts, caller_of
+from rest_bridge.upstream import Caller, CallTerms, caller_of
 
-TIMEOUTS = Timeouts(default_s=300, longest_s=3600)
+TERMS = CallTerms(300, 3600, forward_headers=("x-session-id",))
+
+
+def caller(headers: dict[str, str]) -> Caller:
+    return caller_of(headers, TERMS, GatewayNotes())
 
 
 def make_error(error_class: type[MeshError]) -> MeshError:
@@ -57,7 +64,28 @@ def test_every_status_of_the_table_is_described_in_the_openapi_document() -> Non
 def test_a_retry_hint_is_rounded_up_to_whole_seconds_in_the_header() -> None:
     _, headers, body = answer_of(OverloadedError("full", retry_after_s=0.2004))
     assert dict(headers)[b"retry-after"] == b"1"
+    assert dict(headers)[b"retry-after-ms"] == b"201"
     assert json.loads(body)["error"]["retry_after_s"] == 0.2
+
+
+def test_no_header_names_more_than_two_minutes_but_the_body_does() -> None:
+    _, headers, body = answer_of(TokenBudgetError("spent", retry_after_s=3000.0))
+    assert dict(headers)[b"retry-after"] == b"120"
+    assert dict(headers)[b"retry-after-ms"] == b"120000"
+    assert json.loads(body)["error"]["retry_after_s"] == 3000.0
+
+
+def test_the_limits_that_were_reached_are_in_the_body() -> None:
+    reached = QuotaViolation("tenant:acme:tokens", "1000 tokens in 60 s")
+    _, _, body = answer_of(TokenBudgetError("spent", violations=(reached,)))
+    assert json.loads(body)["error"]["quota"] == [
+        {"subject": "tenant:acme:tokens", "description": "1000 tokens in 60 s"}
+    ]
+
+
+def test_only_a_missing_credential_is_asked_for() -> None:
+    assert dict(answer_of(UnauthenticatedError())[1])[b"www-authenticate"] == b"Bearer"
+    assert b"www-authenticate" not in dict(answer_of(OverloadedError("full"))[1])
 
 
 def test_what_is_not_mapped_says_nothing_of_itself() -> None:
@@ -123,18 +151,18 @@ def test_a_wrong_field_is_named(document: dict[str, object], named: str) -> None
 
 
 async def test_a_caller_is_told_apart_by_credentials_and_shows_none() -> None:
-    one = caller_of({"authorization": "Bearer a", "cookie": "c"}, TIMEOUTS)
-    other = caller_of({"x-api-key": "Bearer a"}, TIMEOUTS)
+    one = caller({"authorization": "Bearer a", "cookie": "c"})
+    other = caller({"x-api-key": "Bearer a"})
     assert one.credentials == (("authorization", "Bearer a"),)
     assert one.digest != other.digest
     assert b"Bearer" not in one.digest
-    assert caller_of({}, TIMEOUTS).credentials == ()
+    assert caller({}).credentials == ()
 
 
 async def test_a_credential_with_a_line_break_or_beyond_ascii_is_refused() -> None:
     for value in ("a\nb", "é", "\x00"):
         with pytest.raises(UnauthenticatedError):
-            caller_of({"x-api-key": value}, TIMEOUTS)
+            caller({"x-api-key": value})
 
 
 async def test_a_block_that_nobody_wants_is_cancelled_and_others_are_not() -> None:
@@ -180,3 +208,25 @@ def test_allowed_origins_are_a_list_in_one_text() -> None:
     settings = load_settings(BridgeSettings, {"cors_origins": " http://a , http://b ,"})
     assert settings.allowed_origins == ("http://a", "http://b")
     assert load_settings(BridgeSettings).allowed_origins == ()
+
+
+def test_a_client_names_no_header_that_the_gateway_believes() -> None:
+    for name in ("x-mesh-tenant", "X-Mesh-Model", "x-user-id", "x-tenant", "grpc-timeout", "authorization"):
+        with pytest.raises(SettingsError):
+            load_settings(BridgeSettings, {"forward_headers": name})
+    for name in ("blank name", "x-data-bin", "traceparent", "x-request-id", "x-api-key", "cookie"):
+        with pytest.raises(SettingsError):
+            load_settings(BridgeSettings, {"forward_headers": name})
+    settings = load_settings(BridgeSettings, {"forward_headers": "X-Session-Id, x-experiment"})
+    assert settings.forwarded_header_names == ("x-session-id", "x-experiment")
+
+
+async def test_only_headers_of_the_list_are_forwarded() -> None:
+    found = caller({"x-session-id": "s-1", "x-mesh-tenant": "acme", "x-user": "u", "x-tenant": "t"})
+    assert found.forwarded == (("x-session-id", "s-1"),)
+    assert {name for name, _ in found.metadata()} == {"x-session-id", "x-request-id"}
+
+
+async def test_a_forwarded_value_that_metadata_cannot_carry_is_refused() -> None:
+    with pytest.raises(InvalidInputError):
+        caller({"x-session-id": "s\xe9"})

@@ -1,0 +1,1 @@
+"""Canaries at work: their samples, their progress, and where gateways share both."""

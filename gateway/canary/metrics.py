@@ -1,0 +1,58 @@
+"""The metrics of the canaries. `model` is a name of the registry that has a canary."""
+
+from __future__ import annotations
+
+import contextlib
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from gateway.policy.routing.canary import CanaryPhase
+from gateway.policy.routing.samples import CallResult, Side
+
+
+class CanaryMetrics:
+    """Owns the series of this room in the gateway's registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.weight = Gauge(
+            "mesh_gateway_canary_weight",
+            "Percent of the traffic that the canary gets.",
+            ("model",),
+            registry=registry,
+        )
+        self.phase = Gauge(
+            "mesh_gateway_canary_phase",
+            "1 for the phase that the canary is in, 0 for the others.",
+            ("model", "phase"),
+            registry=registry,
+        )
+        self.requests = Counter(
+            "mesh_gateway_canary_requests_total",
+            "Calls that say something of a version: good, or fault of its worker.",
+            ("model", "side", "result"),
+            registry=registry,
+        )
+        self.store_up = Gauge(
+            "mesh_gateway_canary_store_up",
+            "1 if the canaries' state can be kept, 0 if they stand still because Redis cannot be asked.",
+            registry=registry,
+        )
+
+    def show(self, model: str, weight: float, phase: CanaryPhase | None) -> None:
+        """How far a canary is; phase None = not known."""
+        self.weight.labels(model).set(weight)
+        for one in CanaryPhase:
+            self.phase.labels(model, one.value).set(one is phase)
+
+    def forget(self, model: str) -> None:
+        """Drop the series of a canary that is no more."""
+        self._remove(self.weight, model)
+        for phase in CanaryPhase:
+            self._remove(self.phase, model, phase.value)
+        for side in Side:
+            for result in CallResult:
+                self._remove(self.requests, model, side.value, result.value)
+
+    def _remove(self, metric: Gauge | Counter, *labels: str) -> None:
+        with contextlib.suppress(KeyError):
+            metric.remove(*labels)

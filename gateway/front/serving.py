@@ -1,0 +1,190 @@
+"""The one way of an inference call through the gateway, whatever method it came by.
+
+identify → route → limits → turn → relay, and the next model of the chain if nobody could
+answer. Owns that order and what is given back when a step fails; each step's decision is the
+policy's, and each state has its owner elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from gateway.admission.admission_queue import Waiting
+from gateway.admission.admissions import Admissions
+from gateway.call import Call, WorkerStatusError, priority_of
+from gateway.front.desk import CallDesk
+from gateway.front.refusals import error_of
+from gateway.front.routing_fields import RoutingFields
+from gateway.limits.grant import Grant
+from gateway.limits.limiter import Limiter
+from gateway.policy.admission.entry import EntryFacts
+from gateway.policy.engine import PolicyEngine
+from gateway.policy.facts import Admit, CallFacts, Cost, Refuse
+from gateway.policy.limits.rules import LimitRule
+from gateway.policy.request_cost import NOTHING, RequestFacts, cost_of, defaults_for_worker, has_defaults
+from gateway.policy.routing.fallback import falls_back
+from gateway.shadow.shadows import Shadows
+from gateway.upstream.fleet import Fleet, Model
+from inference_mesh.errors import MeshError, ModelNotFoundError
+from inference_mesh.status_interceptor import reason_of
+
+T = TypeVar("T")
+
+
+class Serving:
+    """Leads calls through the policy to a model."""
+
+    def __init__(
+        self,
+        desk: CallDesk,
+        policy: PolicyEngine,
+        limiter: Limiter,
+        admissions: Admissions,
+        fleet: Fleet,
+        shadows: Shadows,
+    ) -> None:
+        self._desk = desk
+        self._policy = policy
+        self._limiter = limiter
+        self._admissions = admissions
+        self._fleet = fleet
+        self._shadows = shadows
+
+    async def route(self, call: Call, fields: RoutingFields, size_bytes: int) -> Admit:
+        """Know the caller and the target of a call. Raises the MeshError of a refusal."""
+        self._desk.take(call, fields.request_id, size_bytes)
+        caller = await self._desk.identify(call)
+        now_s = asyncio.get_running_loop().time()
+        facts = CallFacts(fields.model, fields.version, size_bytes, now_s, time.time(), call.metadata)
+        decision = self._policy.admit(caller, facts, self._desk.draw())
+        if isinstance(decision, Refuse):
+            raise error_of(decision)
+        call.admission = decision
+        return decision
+
+    async def serve(self, call: Call, facts: RequestFacts, ask: Callable[[Model], Awaitable[T]]) -> T:
+        """The answer of the first target of the chain that can give one.
+
+        ask: relays the call to a target; raises MeshError and WorkerStatusError. Falls back
+        only before the first byte; if all fail, the first failure is the answer.
+        """
+        first = call.admitted
+        chain = (first, *self._policy.fallbacks_of(first, self._desk.draw()))
+        failure: MeshError | WorkerStatusError | None = None
+        for admitted in chain:
+            try:
+                return await self._at(call, admitted, facts, ask)
+            except (MeshError, WorkerStatusError) as error:
+                failure = failure or error
+                if call.delivered or not falls_back(_reason(error)):
+                    break
+                call.fallback_from = first.model.name
+        call.admission, call.fallback_from = first, ""
+        raise failure or ModelNotFoundError(f"there is no model '{first.model.name}'")
+
+    async def serve_without_turn(self, call: Call, ask: Callable[[Model], Awaitable[T]]) -> T:
+        """The answer of the target of a stream of requests, which may be idle for most of its life.
+
+        It counts against the limits, but holds no place in the queue, and no other model can
+        take it over.
+        """
+        admitted = call.admitted
+        await self._grant(call, admitted, NOTHING)
+        return await ask(self.target(admitted))
+
+    def target(self, admitted: Admit) -> Model:
+        """The replicas of a decision. Raises ModelNotFoundError if the registry just changed."""
+        target = self._fleet.target(admitted.model.name, admitted.version)
+        if target is None:
+            raise ModelNotFoundError(f"there is no model '{admitted.model.name}'")
+        return target
+
+    async def admit_more(self, call: Call, size_bytes: int) -> None:
+        """Admit one more request of an open stream; waits while its rate is spent.
+
+        Raises the MeshError of any other refusal, as when the key was revoked.
+        """
+        caller = await self._desk.identify(call)
+        refusal = self._policy.check_message(caller, size_bytes)
+        if refusal is not None:
+            raise error_of(refusal)
+        rules = self._policy.rules_of(caller, call.admitted.model)
+        rates = tuple(rule for rule in rules if rule.kind == "requests")
+        while rates:
+            grant = await self._acquired(rates, Cost())
+            if isinstance(grant, Grant):
+                grant.settle(0, asyncio.get_running_loop().time())
+                return
+            if grant.retry_after_s is None:
+                raise error_of(grant)
+            await asyncio.sleep(grant.retry_after_s)
+
+    async def _at(
+        self, call: Call, admitted: Admit, facts: RequestFacts, ask: Callable[[Model], Awaitable[T]]
+    ) -> T:
+        """The answer of one target."""
+        call.admission = admitted
+        target = self.target(admitted)
+        await self._grant(call, admitted, facts)
+        async with self._turn(call, admitted):
+            return await ask(target)
+
+    async def _grant(self, call: Call, admitted: Admit, facts: RequestFacts) -> None:
+        """Take from every limit of the call what it does not hold yet. Raises QuotaError."""
+        tenant = admitted.caller.tenant
+        cost = cost_of(facts, tenant, admitted.model)
+        rules = self._policy.rules_of(admitted.caller, admitted.model)
+        rules = tuple(rule for rule in rules if rule.name not in call.held) if call.held else rules
+        if rules:
+            grant = await self._acquired(rules, cost)
+            if isinstance(grant, Refuse):
+                call.refused_by = grant.standings
+                raise error_of(grant)
+            call.grants.append(grant)
+            call.held.update(rule.name for rule in rules)
+            if grant.token_total is not None:
+                cost = Cost(cost.prompt_tokens, grant.completion_tokens)
+        call.cost = cost
+        if facts.is_generate and (call.token_total is not None or has_defaults(tenant)):
+            call.defaults = defaults_for_worker(tenant, cost)
+
+    async def _acquired(self, rules: tuple[LimitRule, ...], cost: Cost) -> Grant | Refuse:
+        now_s = asyncio.get_running_loop().time()
+        grant = self._limiter.try_acquire(rules, cost, now_s)
+        return grant if grant is not None else await self._limiter.acquire(rules, cost, now_s)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, call: Call, admitted: Admit) -> AsyncIterator[None]:
+        """Have a turn at the target for the length of a block. Raises OverloadedError."""
+        loop = asyncio.get_running_loop()
+        queue = self._admissions.of(admitted.model.name, admitted.version)
+        tenant = admitted.caller.tenant
+        entry = EntryFacts(
+            tenant.name,
+            tenant.weight,
+            priority_of(admitted.caller),
+            max(1, call.cost.total),
+            call.own_deadline,
+        )
+        entered = queue.try_enter(entry, loop.time())
+        if isinstance(entered, Waiting):
+            self._shadows.set_pressure(admitted.model.name, admitted.version)
+            entered = await entered.turn()
+        if isinstance(entered, Refuse):
+            raise error_of(entered)
+        call.waited_s += entered.waited_s
+        try:
+            yield
+        finally:
+            entered.leave(loop.time())
+
+
+def _reason(error: MeshError | WorkerStatusError) -> str:
+    """The stable reason of a failure; a worker's status without one has that of its code."""
+    if isinstance(error, MeshError):
+        return error.reason
+    return reason_of(error.trailers) or error.code.name

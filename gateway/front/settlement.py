@@ -1,0 +1,60 @@
+"""What is told of a call once it ended: to the canary, and to whoever bills.
+
+Owns the record of each admitted call. Its grants and metrics are settled by the desk.
+"""
+
+from __future__ import annotations
+
+import time
+
+import grpc
+
+from gateway.call import Call
+from gateway.canary.canaries import Canaries
+from gateway.methods import INFERENCE_METHODS
+from gateway.usage.metrics import UsageMetrics
+from gateway.usage.record import UsageRecord
+from gateway.usage.usage_log import UsageLog
+
+
+class Settlement:
+    """Tells of calls that ended."""
+
+    def __init__(self, canaries: Canaries, metrics: UsageMetrics, log: UsageLog | None) -> None:
+        """log: None = no file of records."""
+        self._canaries = canaries
+        self._metrics = metrics
+        self._log = log
+
+    def tell(self, call: Call, code: grpc.StatusCode, duration_s: float) -> None:
+        """Tell of one call."""
+        if call.admission is None or call.method not in INFERENCE_METHODS:
+            return
+        record = record_of(call, code, duration_s)
+        self._metrics.count(record)
+        if self._log is not None:
+            self._log.add(record)
+        if call.endpoint and not call.fallback_from:
+            first_s = None if call.first_token_at_s is None else call.first_token_at_s - call.started_s
+            admitted = call.admission
+            self._canaries.observe(admitted.model.name, admitted.version, code.name, duration_s, first_s)
+
+
+def record_of(call: Call, code: grpc.StatusCode, duration_s: float) -> UsageRecord:
+    """What an admitted call used: the worker's counts, else what reached the caller."""
+    decided, usage = call.admitted, call.usage
+    return UsageRecord(
+        time_s=time.time(),
+        request_id=call.request_id,
+        tenant=decided.caller.tenant.name,
+        key_id=decided.caller.key_id,
+        model=decided.model.name,
+        version=decided.version,
+        method=call.method,
+        prompt_tokens=usage.prompt_tokens if usage is not None else call.prompt_tokens or 0,
+        completion_tokens=usage.completion_tokens if usage is not None else call.delivered_tokens,
+        cached_tokens=usage.cached_tokens if usage is not None else 0,
+        response_cached=call.cache == "hit",
+        duration_s=duration_s,
+        outcome=code.name,
+    )

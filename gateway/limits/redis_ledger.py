@@ -1,0 +1,139 @@
+"""The ledger in Redis: one connection, one script call for each exchange.
+
+Owns the connection and the wire form of reports and answers. When to exchange, and how long to
+wait, is the matter of `leases`; what Redis does with a report stands in `lease_script`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from gateway.limits.lease_script import LEASE_SCRIPT, VALUES_PER_RULE
+from gateway.limits.ledger import Exchange, LedgerError
+from gateway.policy.limits.lease import Answer, Report
+
+PREFIX = "{mesh-limits}:"
+"""Begins every key; the hash tag keeps them on one node of a cluster."""
+
+SETTLE_S = 1.5
+"""How long a Redis that lost its memory gathers reports; every gateway reports at least twice in it."""
+SILENCE_S = 2.5
+"""After how long without any gateway, each of which calls every second, it gathers likewise."""
+CALL_LEASE_S = 5.0
+"""After how long the calls of a gateway that is silent are taken to be gone."""
+RATE_CHUNK_S = 1.0
+"""Most that is leased of a rate beyond what is asked for, as time at that rate."""
+
+Reply = list[bytes | int]
+
+
+class RedisLedger:
+    """Owns the connection to the Redis of one URL."""
+
+    def __init__(self, url: str, *, gateway_id: str, replicas: int) -> None:
+        """url: redis://, rediss:// or unix://. gateway_id: this gateway's name. replicas: how many share.
+
+        Raises ValueError for another kind of URL. Nothing is connected yet.
+        """
+        # Any: redis-py leaves these methods without types.
+        self._pool: Any = ConnectionPool.from_url(
+            url,
+            protocol=2,
+            socket_timeout=None,
+            socket_connect_timeout=None,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+        )
+        self._connection: AbstractConnection | None = None
+        # A process that is started again under its name has not what the one before it had.
+        self._id = f"{gateway_id}:{secrets.token_hex(4)}"
+        self._replicas = replicas
+        self._sequence = 0
+        self._sha1 = hashlib.sha1(LEASE_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+    async def exchange(self, reports: Sequence[Report]) -> Exchange:
+        """Report and be granted. Raises LedgerError; then, or if cancelled, the connection is dropped."""
+        is_done = False
+        try:
+            reply = await self._call(reports)
+            exchange = exchange_of(reply, reports)
+            is_done = True
+        except (RedisError, OSError, EOFError, ValueError, UnicodeError) as error:
+            raise LedgerError(type(error).__name__) from error
+        finally:
+            if not is_done:
+                await self._drop()
+        return exchange
+
+    async def close(self) -> None:
+        """Let go of the connection; the next exchange makes a new one."""
+        await self._drop()
+
+    async def _call(self, reports: Sequence[Report]) -> Reply:
+        if self._connection is None:
+            connection: Any = self._pool.make_connection()
+            self._connection = connection
+            await connection.connect()
+        self._sequence += 1
+        keys = (f"{PREFIX}epoch", f"{PREFIX}gateway:{self._id}", *(PREFIX + one.rule.name for one in reports))
+        arguments = (*self._common(), *(value for one in reports for value in arguments_of(one)))
+        tail = (len(keys), *keys, *arguments)
+        try:
+            return await self._command("EVALSHA", self._sha1, *tail)
+        except NoScriptError:
+            return await self._command("EVAL", LEASE_SCRIPT, *tail)
+
+    async def _command(self, *words: str | float) -> Reply:
+        connection = self._connection
+        if connection is None:
+            raise LedgerError("no connection")
+        await connection.send_command(*words)
+        reply: Reply = await connection.read_response()
+        return reply
+
+    def _common(self) -> tuple[str | int, ...]:
+        limits_s = (SETTLE_S, SILENCE_S, CALL_LEASE_S, RATE_CHUNK_S)
+        return (self._id, self._sequence, self._replicas, *(round(one * 1e6) for one in limits_s))
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+
+def arguments_of(report: Report) -> Iterator[str | float]:
+    """The words of one report, in the script's order."""
+    rule = report.rule
+    span_s = rule.interval_s if rule.kind == "requests" else rule.window_s
+    yield from (rule.kind, rule.amount, repr(span_s * 1e6))
+    yield from (report.number, report.total, report.need, report.known, repr(report.known_at_us))
+    yield from (repr(report.reached_us), report.debt)
+
+
+def exchange_of(reply: Reply, reports: Sequence[Report]) -> Exchange:
+    """What a reply says. Raises ValueError if it is not the script's."""
+    if len(reply) != 3 + VALUES_PER_RULE * len(reports):
+        raise ValueError("not an answer to these reports")
+    now_us, epoch, is_settling = reply[:3]
+    starts = range(3, len(reply), VALUES_PER_RULE)
+    answers = tuple(answer_of(reply[start : start + VALUES_PER_RULE]) for start in starts)
+    return Exchange(answers, float(now_us), _text(epoch), bool(int(is_settling)))
+
+
+def answer_of(values: Reply) -> Answer:
+    """One rule's part of a reply. Raises ValueError."""
+    granted, total, remaining, number, left_us = map(int, values[:5])
+    start_us, reached_us = map(float, values[5:])
+    return Answer(granted, total, remaining, number, left_us / 1e6, start_us, reached_us)
+
+
+def _text(value: bytes | int) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

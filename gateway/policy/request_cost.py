@@ -1,0 +1,128 @@
+"""What a request may use, told from its bytes before it runs. Pure.
+
+Owns the upper bound of its prompt, the longest answer that it asks for, and what it leaves to
+defaults. A token has at least one byte, so the bytes of a text bound its tokens; where a
+tokenizer makes more of a text all the same, the worker keeps to the total that was reserved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from google.protobuf.message import DecodeError
+
+from gateway.policy.facts import Cost
+from inference_mesh.config.models_file import ModelEntry
+from inference_mesh.config.tenants_file import GenerateDefaults, Tenant
+from inference_mesh.v1 import inference_pb2, payload_pb2
+
+DEFAULT_COMPLETION_TOKENS = 1024
+"""Reserved for an answer whose length neither the request nor the registry limits."""
+
+TEXT_OVERHEAD_TOKENS = 8
+"""Tokens that mark where a text begins and ends."""
+TEMPLATE_OVERHEAD_TOKENS = 64
+"""Tokens that a chat template adds to a conversation."""
+MESSAGE_OVERHEAD_TOKENS = 16
+"""Tokens that a chat template adds to each message."""
+
+WITHOUT_TOKENS = frozenset({0x2A, 0x32})
+"""First byte of a payload of tensors or JSON: their tokens are not counted, so they are not parsed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RequestFacts:
+    """What the policy reads of a native request.
+
+    payload: None where it has no tokens or is not well formed, which the worker will say.
+    version: as the caller wrote it.
+    """
+
+    prompt_tokens: int = 0
+    payload: payload_pb2.Payload | None = None
+    version: str = ""
+
+    @property
+    def is_generate(self) -> bool:
+        """Whether text is to be made."""
+        return self.payload is not None and self.payload.HasField("generate")
+
+
+NOTHING = RequestFacts()
+
+
+def request_facts(message: bytes, payload_start: int) -> RequestFacts:
+    """The facts of an InferRequest's bytes. payload_start: position of its payload's first byte, or -1."""
+    if payload_start < 0 or payload_start >= len(message) or message[payload_start] in WITHOUT_TOKENS:
+        return NOTHING
+    try:
+        request = inference_pb2.InferRequest.FromString(message)
+    except DecodeError:
+        return NOTHING
+    return RequestFacts(prompt_bound(request.payload), request.payload, request.version)
+
+
+def prompt_bound(payload: payload_pb2.Payload) -> int:
+    """Never fewer tokens than the worker counts in the input."""
+    kind = payload.WhichOneof("kind")
+    if kind == "generate":
+        return _generate_bound(payload.generate)
+    if kind == "embed":
+        return sum(_text_bound(text) for text in payload.embed.texts)
+    if kind == "classify":
+        return sum(_text_bound(text) for text in payload.classify.texts)
+    if kind == "rerank":
+        query = _text_bound(payload.rerank.query)
+        return sum(query + _text_bound(text) for text in payload.rerank.documents)
+    return 0
+
+
+def cost_of(facts: RequestFacts, tenant: Tenant, entry: ModelEntry) -> Cost:
+    """What is reserved for a request of a tenant to a model."""
+    if not facts.is_generate or facts.payload is None:
+        return Cost(facts.prompt_tokens)
+    asked = facts.payload.generate.max_tokens or tenant.defaults.max_tokens or entry.max_tokens
+    longest = min(asked or DEFAULT_COMPLETION_TOKENS, entry.max_tokens or 2**31)
+    return Cost(facts.prompt_tokens, longest)
+
+
+def has_defaults(tenant: Tenant) -> bool:
+    """Whether a tenant's generate requests have defaults of their own."""
+    return bool(tenant.defaults.model_fields_set)
+
+
+def defaults_for_worker(tenant: Tenant, cost: Cost) -> bytes:
+    """What stands in for what a generate request leaves out, as a serialised Generate.
+
+    cost: what was reserved; its answer is the default length, so that reserve and answer agree.
+    """
+    return _defaults(tenant.defaults, cost.completion_tokens)
+
+
+@functools.lru_cache(maxsize=4096)
+def _defaults(defaults: GenerateDefaults, max_tokens: int) -> bytes:
+    given = defaults.model_dump(exclude_none=True, exclude={"max_tokens"})
+    generate = payload_pb2.Generate(max_tokens=max_tokens)
+    if given:
+        generate.sampling.CopyFrom(payload_pb2.Sampling(**given))
+    return generate.SerializeToString()
+
+
+def _generate_bound(generate: payload_pb2.Generate) -> int:
+    source = generate.WhichOneof("input")
+    if source == "prompt":
+        return _text_bound(generate.prompt)
+    if source == "tokens":
+        return len(generate.tokens.ids) + TEXT_OVERHEAD_TOKENS
+    messages = generate.chat.messages
+    texts = sum(_size(message.role) + _size(message.content) for message in messages)
+    return texts + MESSAGE_OVERHEAD_TOKENS * len(messages) + TEMPLATE_OVERHEAD_TOKENS
+
+
+def _text_bound(text: str) -> int:
+    return _size(text) + TEXT_OVERHEAD_TOKENS
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

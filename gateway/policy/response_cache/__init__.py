@@ -1,0 +1,1 @@
+"""Which answers may be kept, and what makes two requests the same. Pure."""

@@ -1,0 +1,98 @@
+"""When a replica that seems healthy is left out all the same, and for how long. Pure.
+
+A single call that it could not take leaves it out for a moment. Failures in a row, or silence,
+eject it for longer each time, as long as most replicas stay in.
+Source: Envoy's outlier detection and panic threshold.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+
+FAILURES_IN_A_ROW = 3
+FIRST_EJECTION_S, LONGEST_EJECTION_S = 2.0, 60.0
+EJECTION_FORGOTTEN_AFTER_S = 30.0
+MAX_EJECTED_SHARE = 0.5
+PANIC_SHARE = 0.5
+
+
+class Fault(enum.Enum):
+    """What was wrong with an attempt, seen from its replica.
+
+    REFUSED: it said that it is unavailable. LOST: the connection broke, or the replica counts as
+    gone. HUNG: it kept a stream waiting too long. FAILED: it answered with an error of its own.
+    """
+
+    REFUSED = "refused"
+    LOST = "lost"
+    HUNG = "hung"
+    FAILED = "failed"
+
+
+class Conduct:
+    """Owns how one replica behaved of late."""
+
+    __slots__ = ("_ejections", "_failures", "_left_out_until_s", "_out_since_s", "ejected_until_s")
+
+    def __init__(self) -> None:
+        self.ejected_until_s = -math.inf
+        self._left_out_until_s = -math.inf
+        self._out_since_s = -math.inf
+        self._failures = 0
+        self._ejections = 0
+
+    def is_ejected(self, now_s: float) -> bool:
+        """Whether it is out for longer."""
+        return now_s < self.ejected_until_s
+
+    def is_out(self, now_s: float) -> bool:
+        """Whether it is out, be it for a moment or for longer."""
+        return now_s < self._left_out_until_s or now_s < self.ejected_until_s
+
+    def succeed(self) -> None:
+        """Note an answer."""
+        self._failures = 0
+
+    def is_news(self, started_s: float) -> bool:
+        """Whether the failure of an attempt that began then is to be noted.
+
+        When a replica dies, all of its calls fail: those that began before it was left out, or
+        before it came back, tell nothing new.
+        """
+        return started_s > self._out_since_s
+
+    def fail(self, fault: Fault) -> bool:
+        """Note a failed attempt; whether an ejection is due."""
+        self._failures += 1
+        return fault is Fault.HUNG or self._failures >= FAILURES_IN_A_ROW
+
+    def leave_out(self, now_s: float, for_s: float) -> None:
+        """Leave it out for a moment."""
+        self._left_out_until_s = max(self._left_out_until_s, now_s + for_s)
+        self._out_since_s = now_s
+
+    def eject(self, now_s: float) -> None:
+        """Leave it out, for longer each time; an ejection is forgotten after a while."""
+        since_s = max(0.0, now_s - self.ejected_until_s)
+        forgotten = self._ejections if math.isinf(since_s) else int(since_s / EJECTION_FORGOTTEN_AFTER_S)
+        self._ejections = max(0, self._ejections - forgotten) + 1
+        self.ejected_until_s = now_s + min(LONGEST_EJECTION_S, FIRST_EJECTION_S * self._ejections)
+        self._out_since_s = now_s
+        self._failures = 0
+
+    def come_back(self, now_s: float) -> None:
+        """It was away and is healthy again; how often it was ejected is not forgotten."""
+        self._failures = 0
+        self._out_since_s = now_s
+        self._left_out_until_s = -math.inf
+
+
+def may_eject(ejected: int, replicas: int) -> bool:
+    """Whether one more of so many replicas may be ejected."""
+    return ejected + 1 <= replicas * MAX_EJECTED_SHARE
+
+
+def is_panic(steady: int, replicas: int) -> bool:
+    """Whether so few replicas are healthy and not ejected that ejections no longer count."""
+    return steady < replicas * PANIC_SHARE

@@ -1,0 +1,1 @@
+"""Copies of calls to another model or version, and what their comparison found."""

@@ -1,0 +1,246 @@
+"""The replicas of one version of a model: which there are, and which one a call gets.
+
+Owns their coming and going, and acts on what the policy decides of them. Does not own a
+replica's connection (`endpoints`) or the look-up of names (`discovery`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Collection, Iterable
+from typing import Generic, TypeVar
+
+from gateway.background import Background, within
+from gateway.policy.routing.affinity import by_prefix
+from gateway.policy.routing.outliers import Fault, is_panic, may_eject
+from gateway.policy.routing.pick import pick
+from gateway.policy.routing.replica import DEFAULT_SLOTS
+from gateway.upstream.endpoint_watch import Health
+from gateway.upstream.endpoints import Endpoint, GrpcEndpoint, HttpEndpoint
+from gateway.upstream.metrics import UpstreamMetrics
+from inference_mesh import telemetry
+from inference_mesh.load_report import LoadReport
+from inference_mesh.v1 import inference_pb2
+
+log = telemetry.get_logger(__name__)
+
+SHORTEST_LEAVE_S, LONGEST_LEAVE_S = 0.5, 1.0
+FIRST_PROBE_LIMIT_S = 1.0
+DRAIN_LIMIT_S = 300.0
+
+E = TypeVar("E", bound=Endpoint)
+
+
+class EndpointPool(Generic[E]):
+    """Owns the replicas of one version of a model."""
+
+    def __init__(
+        self,
+        model: str,
+        open_endpoint: Callable[[str], E],
+        background: Background,
+        metrics: UpstreamMetrics,
+        on_change: Callable[[], None],
+    ) -> None:
+        """open_endpoint: makes the replica of an address. on_change: called when capacity changed."""
+        self.model = model
+        self.description: inference_pb2.Model | None = None
+        self.in_flight_per_replica: int | None = None
+        self._open_endpoint = open_endpoint
+        self._background = background
+        self._metrics = metrics
+        self._on_change = on_change
+        self._endpoints: dict[str, E] = {}
+        self._watches: dict[E, asyncio.Task[None]] = {}
+
+    @property
+    def endpoints(self) -> tuple[E, ...]:
+        """Every replica, healthy or not."""
+        return tuple(self._endpoints.values())
+
+    @property
+    def ready(self) -> tuple[E, ...]:
+        """The healthy replicas."""
+        return tuple(endpoint for endpoint in self._endpoints.values() if endpoint.is_healthy)
+
+    @property
+    def capacity(self) -> int:
+        """Calls that the ready replicas work on at once; 0 = none is ready."""
+        if self.in_flight_per_replica is not None:
+            return self.in_flight_per_replica * len(self.ready)
+        return sum(endpoint.slots or DEFAULT_SLOTS for endpoint in self.ready)
+
+    def pick(
+        self, tried: Collection[E], now_s: float, rng: random.Random, prefix: int | None = None
+    ) -> E | None:
+        """A healthy replica: not tried yet and not left out if there is one, else any.
+
+        prefix: `affinity.prefix_hash` of a prompt's beginning; None = its cache does not matter.
+        """
+        ready = self.ready
+        fresh = [endpoint for endpoint in self._steady(ready, now_s) if endpoint not in tried]
+        calm = [endpoint for endpoint in fresh if not endpoint.conduct.is_out(now_s)]
+        choices = calm or fresh or [endpoint for endpoint in ready if endpoint not in tried] or ready
+        if prefix is None or len(choices) < 2:
+            return pick(choices, now_s, rng)
+        return self._of_prefix(choices, prefix, now_s) or pick(choices, now_s, rng)
+
+    def has_other(self, tried: Collection[E]) -> bool:
+        """Whether a healthy replica was not tried yet."""
+        return any(endpoint not in tried for endpoint in self.ready)
+
+    def note_success(self, endpoint: E) -> None:
+        """A replica answered."""
+        endpoint.conduct.succeed()
+
+    def note_report(self, endpoint: E, report: LoadReport, now_s: float) -> None:
+        """A replica said how busy it is."""
+        slots = endpoint.slots
+        endpoint.note_report(report, now_s)
+        if endpoint.slots != slots and endpoint.is_healthy:
+            self._on_change()
+
+    def note_fault(
+        self, endpoint: E, fault: Fault, started_s: float, now_s: float, rng: random.Random
+    ) -> None:
+        """An attempt failed. The replica is left out for a moment, or ejected for longer."""
+        conduct = endpoint.conduct
+        if not conduct.is_news(started_s):
+            return
+        was_out = conduct.is_out(now_s)
+        is_due = conduct.fail(fault)
+        ejected = sum(one.conduct.is_ejected(now_s) for one in self._endpoints.values())
+        if is_due and not conduct.is_ejected(now_s) and may_eject(ejected, len(self._endpoints)):
+            conduct.eject(now_s)
+            log.warning("replica ejected", model=self.model, endpoint=endpoint.address, fault=fault.value)
+        elif fault is not Fault.FAILED and not was_out:
+            conduct.leave_out(now_s, rng.uniform(SHORTEST_LEAVE_S, LONGEST_LEAVE_S))
+        has_left = conduct.is_out(now_s) and not was_out
+        if has_left and self._has(endpoint):  # else its series is gone, and stays gone
+            self._metrics.ejections.labels(self.model, endpoint.address).inc()
+
+    async def set_addresses(self, addresses: Iterable[str]) -> None:
+        """Have exactly these replicas; those that are no more finish their calls first.
+
+        New ones are probed before old ones go, so that a move loses no call.
+        """
+        wanted = set(addresses)
+        added = [self._add(address) for address in sorted(wanted - self._endpoints.keys())]
+        if added:
+            probed = asyncio.gather(*(endpoint.was_probed.wait() for endpoint in added))
+            await within(FIRST_PROBE_LIMIT_S, probed)
+        for address in sorted(self._endpoints.keys() - wanted):
+            self._drain(self._endpoints.pop(address))
+        self._on_change()
+
+    def close(self) -> None:
+        """Let every replica finish its calls, then close it; returns at once."""
+        for address in tuple(self._endpoints):
+            self._drain(self._endpoints.pop(address))
+
+    async def close_now(self) -> None:
+        """Close every connection."""
+        for endpoint in self._endpoints.values():
+            await endpoint.close()
+        self._endpoints.clear()
+
+    def _steady(self, ready: tuple[E, ...], now_s: float) -> tuple[E, ...]:
+        """The healthy ones that are not ejected; in a panic, every healthy one."""
+        steady = tuple(endpoint for endpoint in ready if not endpoint.conduct.is_ejected(now_s))
+        return ready if is_panic(len(steady), len(self._endpoints)) else steady
+
+    def _of_prefix(self, choices: list[E] | tuple[E, ...], prefix: int, now_s: float) -> E | None:
+        """The replica whose cache has the prefix, or the next one if that is busy."""
+        found = by_prefix(choices, prefix, now_s)
+        if found is None:
+            return None
+        chosen, is_first = found
+        self._metrics.prefix_picks.labels(self.model, "first" if is_first else "next").inc()
+        return chosen
+
+    def _has(self, endpoint: E) -> bool:
+        return self._endpoints.get(endpoint.address) is endpoint
+
+    def _add(self, address: str) -> E:
+        endpoint = self._open_endpoint(address)
+        self._endpoints[address] = endpoint
+        self._metrics.show_endpoint(self.model, address)
+
+        def report(health: Health) -> None:
+            self._report(endpoint, health)
+
+        job = f"watch {self.model} at {address}"
+        self._watches[endpoint] = self._background.spawn(job, lambda: endpoint.watch(report))
+        return endpoint
+
+    def _report(self, endpoint: E, health: Health) -> None:
+        is_healthy = health is Health.HEALTHY
+        has_changed = endpoint.is_healthy != is_healthy
+        endpoint.is_healthy = is_healthy
+        endpoint.was_probed.set()
+        if health is Health.SILENT and self.has_other((endpoint,)):
+            endpoint.drop_calls()
+        if not has_changed or not self._has(endpoint):
+            return
+        if is_healthy:
+            self._welcome(endpoint)
+        event = "replica is ready" if is_healthy else "replica is not ready"
+        log.info(event, model=self.model, endpoint=endpoint.address, health=health.value)
+        self._metrics.endpoint_ready.labels(self.model, endpoint.address).set(is_healthy)
+        self._on_change()
+
+    def _welcome(self, endpoint: E) -> None:
+        """A replica came back, maybe as another program: what it said before no longer holds."""
+        endpoint.description = None
+        endpoint.come_back(asyncio.get_running_loop().time())
+        self._background.spawn(f"ask {endpoint.address}", lambda: self._ask(endpoint))
+
+    async def _ask(self, endpoint: E) -> None:
+        if not self._has(endpoint):
+            return
+        slots = endpoint.slots
+        await endpoint.describe()
+        if endpoint.slots != slots and endpoint.is_healthy:
+            self._on_change()
+
+    def _drain(self, endpoint: E) -> None:
+        self._metrics.forget_endpoint(self.model, endpoint.address)
+        log.info("replica removed", model=self.model, endpoint=endpoint.address)
+        self._background.spawn(f"drain {endpoint.address}", lambda: self._close_when_idle(endpoint))
+
+    async def _close_when_idle(self, endpoint: E) -> None:
+        self._watches.pop(endpoint).cancel()
+        try:
+            await within(DRAIN_LIMIT_S, endpoint.idle())
+        finally:
+            await endpoint.close()
+
+
+def grpc_pool(
+    model: str,
+    max_message_bytes: int,
+    background: Background,
+    metrics: UpstreamMetrics,
+    on_change: Callable[[], None],
+) -> EndpointPool[GrpcEndpoint]:
+    """A pool of workers."""
+
+    def open_endpoint(address: str) -> GrpcEndpoint:
+        return GrpcEndpoint(model, address, max_message_bytes)
+
+    return EndpointPool(model, open_endpoint, background, metrics, on_change)
+
+
+def http_pool(
+    model: str, background: Background, metrics: UpstreamMetrics, on_change: Callable[[], None]
+) -> EndpointPool[HttpEndpoint]:
+    """A pool of HTTP services."""
+
+    def open_endpoint(address: str) -> HttpEndpoint:
+        return HttpEndpoint(model, address)
+
+    return EndpointPool(model, open_endpoint, background, metrics, on_change)
+
+
+AnyPool = EndpointPool[GrpcEndpoint] | EndpointPool[HttpEndpoint]

@@ -1,0 +1,1 @@
+"""What callers used, to watch and to bill from."""

@@ -1,0 +1,96 @@
+"""The metrics of what callers use.
+
+`tenant` is one of the first so many tenants that were seen, or "other"; `model` is a name of
+the registry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from gateway.usage.record import UsageRecord
+
+OTHER = "other"
+PROMPT, COMPLETION, CACHED, RESPONSE_CACHED = "prompt", "completion", "cached", "response_cached"
+
+
+class UsageMetrics:
+    """Owns the series of this room in the gateway's registry, and which tenants have their own."""
+
+    def __init__(self, registry: CollectorRegistry, tenant_limit: int) -> None:
+        """tenant_limit: tenants with series of their own, 0 or more."""
+        self._tenant_limit = tenant_limit
+        self._tenants: set[str] = set()
+        self._series: dict[tuple[Counter, str, str, str], Counter] = {}
+        self.tokens = Counter(
+            "mesh_gateway_tokens_total",
+            "Tokens by type: prompt, and of these those cached by a worker; completion; or response_cached, "
+            "those of answers for which no model ran.",
+            ("tenant", "model", "type"),
+            registry=registry,
+        )
+        self.requests = Counter(
+            "mesh_gateway_tenant_requests_total",
+            "Admitted calls that ended, by their gRPC code.",
+            ("tenant", "model", "outcome"),
+            registry=registry,
+        )
+        self.log_is_good = Gauge(
+            "mesh_gateway_usage_log_last_write_successful",
+            "1 if the last write of usage records succeeded, 0 if they wait in memory.",
+            registry=registry,
+        )
+        self.log_is_good.set(1)
+        self.log_waiting_bytes = Gauge(
+            "mesh_gateway_usage_log_waiting_bytes",
+            "Usage records that are not written yet.",
+            registry=registry,
+        )
+        self.records_lost = Counter(
+            "mesh_gateway_usage_records_lost_total",
+            "Usage records that were given up, because they could not be written for too long.",
+            registry=registry,
+        )
+
+    def count(self, record: UsageRecord) -> None:
+        """Add one record."""
+        tenant, model = self._tenant_label(record.tenant), record.model
+        self._add(self.requests, tenant, model, record.outcome, 1)
+        if record.response_cached:
+            spent = {RESPONSE_CACHED: record.prompt_tokens + record.completion_tokens}
+        else:
+            spent = {
+                PROMPT: record.prompt_tokens,
+                COMPLETION: record.completion_tokens,
+                CACHED: record.cached_tokens,
+            }
+        for kind, tokens in spent.items():
+            if tokens:
+                self._add(self.tokens, tenant, model, kind, tokens)
+
+    def keep_only(self, models: Collection[str]) -> None:
+        """Drop the series of models that are no more."""
+        kept = set(models)
+        for key in [key for key in self._series if key[2] not in kept]:
+            metric, *labels = key
+            del self._series[key]
+            with contextlib.suppress(KeyError):
+                metric.remove(*labels)
+
+    def _add(self, metric: Counter, tenant: str, model: str, value: str, amount: int) -> None:
+        key = (metric, tenant, model, value)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = metric.labels(tenant, model, value)
+        series.inc(amount)
+
+    def _tenant_label(self, tenant: str) -> str:
+        if tenant in self._tenants:
+            return tenant
+        if len(self._tenants) >= self._tenant_limit:
+            return OTHER
+        self._tenants.add(tenant)
+        return tenant

@@ -1,0 +1,52 @@
+"""One record of what a call used, and its line in the log."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+
+import orjson
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """What one admitted call used, once it ended.
+
+    time_s: Unix time of its end. outcome: its gRPC code, e.g. "OK". cached_tokens: of
+    prompt_tokens, those that a worker had in its prefix cache. response_cached: no model ran;
+    the counts are those of the first answer. It has no text, and no secret of the caller.
+    """
+
+    time_s: float
+    request_id: str
+    tenant: str
+    key_id: str
+    model: str
+    version: str
+    method: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    response_cached: bool
+    duration_s: float
+    outcome: str
+
+    def line(self) -> bytes:
+        """The record as one line of JSON; the time in RFC 3339, UTC, to the millisecond."""
+        moment = datetime.datetime.fromtimestamp(self.time_s, datetime.UTC)
+        document = {
+            "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "request_id": self.request_id,
+            "tenant": self.tenant,
+            "key_id": self.key_id,
+            "model": self.model,
+            "version": self.version,
+            "method": self.method,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "cached_tokens": self.cached_tokens,
+            "response_cached": self.response_cached,
+            "duration_s": round(self.duration_s, 6),
+            "outcome": self.outcome,
+        }
+        return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)

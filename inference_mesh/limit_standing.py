@@ -1,0 +1,99 @@
+"""How a caller's limits stand, as text that metadata can carry (`x-mesh-limits`).
+
+Owns the form: standings apart by ",", fields of one by ";", the name first:
+`tenant:acme:tokens;k=tokens;q=1000;r=640;w=60.0;t=12.500` with kind, limit (quota), remaining,
+window and seconds to the reset, and a bare `d` where it is degraded. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Iterable
+from typing import Protocol
+from urllib.parse import quote, unquote
+
+KINDS = ("requests", "concurrency", "tokens")
+MAX_STANDINGS = 16
+MAX_LENGTH = 4096
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9:/@._-]{1,200}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LimitStanding:
+    """One limit and how much of it is left.
+
+    name: which, e.g. "tenant:acme:tokens". kind: one of KINDS. limit: how much there is in a
+    window; remaining: how much of it is left. window_s: 0 for concurrency. reset_s: until all
+    of it is there again. is_degraded: the shared ledger cannot be asked, and the declared
+    policy of the rule applies.
+    """
+
+    name: str
+    kind: str
+    limit: float
+    remaining: float
+    window_s: float
+    reset_s: float
+    is_degraded: bool = False
+
+
+class StandingFacts(Protocol):
+    """What is written of a standing: whoever has these need not make a LimitStanding of them."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def limit(self) -> float: ...  # noqa: D102
+    @property
+    def remaining(self) -> float: ...  # noqa: D102
+    @property
+    def window_s(self) -> float: ...  # noqa: D102
+    @property
+    def reset_s(self) -> float: ...  # noqa: D102
+    @property
+    def is_degraded(self) -> bool: ...  # noqa: D102
+
+
+def encode(standings: Iterable[StandingFacts]) -> str:
+    """The standings as printable ASCII without blanks, at most MAX_STANDINGS of them."""
+    return ",".join(map(_encoded, itertools.islice(standings, MAX_STANDINGS)))
+
+
+def decode(text: str | None) -> tuple[LimitStanding, ...]:
+    """The standings of a text, in its order. What is not of the form is left out; nothing is raised."""
+    if not text or len(text) > MAX_LENGTH:
+        return ()
+    found = (_decoded(part) for part in text.split(",", MAX_STANDINGS)[:MAX_STANDINGS])
+    return tuple(standing for standing in found if standing is not None)
+
+
+def _encoded(one: StandingFacts) -> str:
+    name = one.name if _PLAIN_NAME.fullmatch(one.name) else quote(one.name, safe="")
+    form = f"{name};k={one.kind};q={one.limit!r};r={one.remaining!r};w={one.window_s!r};t={one.reset_s:.3f}"
+    return f"{form};d" if one.is_degraded else form
+
+
+def _decoded(part: str) -> LimitStanding | None:
+    name, *fields = part.strip().split(";")
+    values = dict(field.partition("=")[::2] for field in fields)
+    kind = values.get("k")
+    numbers = [_number(values.get(key)) for key in "qrwt"]
+    if not name or kind not in KINDS or None in numbers:
+        return None
+    limit, remaining, window_s, reset_s = (number or 0.0 for number in numbers)
+    return LimitStanding(unquote(name), kind, limit, remaining, window_s, reset_s, "d" in values)
+
+
+def _number(text: str | None) -> float | None:
+    """A finite number that is not negative; None if the text is none."""
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from prometheus_client import CollectorRegistry
+
+from gateway.usage.metrics import UsageMetrics
+from gateway.usage.record import UsageRecord
+
+RECORD = UsageRecord(
+    time_s=1_700_000_000.1239,
+    request_id="call-1",
+    tenant="acme",
+    key_id="k1",
+    model="chat",
+    version="2",
+    method="Infer",
+    prompt_tokens=10,
+    completion_tokens=5,
+    cached_tokens=4,
+    response_cached=False,
+    duration_s=0.12345678,
+    outcome="OK",
+)
+
+
+def tokens(registry: CollectorRegistry, tenant: str, kind: str) -> float | None:
+    labels = {"tenant": tenant, "model": "chat", "type": kind}
+    return registry.get_sample_value("mesh_gateway_tokens_total", labels)
+
+
+def requests(registry: CollectorRegistry, tenant: str, outcome: str = "OK") -> float | None:
+    labels = {"tenant": tenant, "model": "chat", "outcome": outcome}
+    return registry.get_sample_value("mesh_gateway_tenant_requests_total", labels)
+
+
+def test_a_record_is_one_line_of_json() -> None:
+    line = dataclasses.replace(RECORD, request_id='a"\n\u2028b').line()
+    assert line.count(b"\n") == 1
+    assert line.endswith(b"\n")
+    assert json.loads(line) == {
+        "time": "2023-11-14T22:13:20.123Z",
+        "request_id": 'a"\n\u2028b',
+        "tenant": "acme",
+        "key_id": "k1",
+        "model": "chat",
+        "version": "2",
+        "method": "Infer",
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "cached_tokens": 4,
+        "response_cached": False,
+        "duration_s": 0.123457,
+        "outcome": "OK",
+    }
+
+
+def test_tokens_and_calls_are_counted_by_tenant() -> None:
+    registry = CollectorRegistry()
+    metrics = UsageMetrics(registry, 10)
+    metrics.count(RECORD)
+    metrics.count(dataclasses.replace(RECORD, outcome="CANCELLED", completion_tokens=1))
+    assert (tokens(registry, "acme", "prompt"), tokens(registry, "acme", "completion")) == (20, 6)
+    assert tokens(registry, "acme", "cached") == 8
+    assert (requests(registry, "acme"), requests(registry, "acme", "CANCELLED")) == (1, 1)
+
+
+def test_tokens_that_no_model_made_are_counted_apart() -> None:
+    registry = CollectorRegistry()
+    UsageMetrics(registry, 10).count(dataclasses.replace(RECORD, response_cached=True))
+    assert tokens(registry, "acme", "response_cached") == 15
+    assert tokens(registry, "acme", "prompt") is None
+    assert requests(registry, "acme") == 1
+
+
+def test_further_tenants_share_one_label() -> None:
+    registry = CollectorRegistry()
+    metrics = UsageMetrics(registry, 2)
+    for number in range(1000):
+        metrics.count(dataclasses.replace(RECORD, tenant=f"tenant-{number}"))
+    metrics.count(dataclasses.replace(RECORD, tenant="tenant-1"))
+    assert requests(registry, "tenant-0") == 1
+    assert requests(registry, "tenant-1") == 2
+    assert requests(registry, "tenant-2") is None
+    assert requests(registry, "other") == 998
+
+
+def test_without_room_for_tenants_all_are_others() -> None:
+    registry = CollectorRegistry()
+    UsageMetrics(registry, 0).count(RECORD)
+    assert requests(registry, "other") == 1
+
+
+def test_a_model_that_is_no_more_leaves_no_series() -> None:
+    registry = CollectorRegistry()
+    metrics = UsageMetrics(registry, 10)
+    metrics.count(RECORD)
+    metrics.count(dataclasses.replace(RECORD, model="minilm"))
+    metrics.keep_only({"minilm"})
+    assert requests(registry, "acme") is None
+    assert tokens(registry, "acme", "prompt") is None
+    metrics.count(RECORD)
+    assert requests(registry, "acme") == 1
