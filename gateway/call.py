@@ -76,6 +76,7 @@ class Call:
     defaults: bytes = b""
     held: set[str] = dataclasses.field(default_factory=set)
     own_deadline: float | None = None
+    counted_as: str = ""
     size_bytes: int = 0
     endpoint: str = ""
     attempts: int = 0

@@ -104,6 +104,11 @@ class CallDesk:
         call.caller = found
         return found
 
+    def count_in(self, call: Call) -> None:
+        """Count a call that was let in as running, until it is settled."""
+        call.counted_as = call.model
+        self._metrics.in_flight.labels(call.model).inc()
+
     def draw(self) -> float:
         """A random number in [0, 1)."""
         return self._rng.random()
@@ -113,6 +118,8 @@ class CallDesk:
         used = call.used_tokens()
         for grant in call.grants:
             grant.settle(used, now_s)
+        if call.counted_as:
+            self._metrics.in_flight.labels(call.counted_as).dec()
         self._metrics.requests.labels(call.model, call.method, code.name).inc()
         self._metrics.request_seconds.labels(call.model, call.method).observe(duration_s)
         self._at_end(call, code, duration_s)

@@ -64,6 +64,7 @@ class Serving:
         if isinstance(decision, Refuse):
             raise error_of(decision)
         call.admission = decision
+        self._desk.count_in(call)
         return decision
 
     async def serve(self, call: Call, facts: RequestFacts, ask: Callable[[Model], Awaitable[T]]) -> T:

@@ -10,19 +10,6 @@ from inference_mesh.config.models_file import ModelEntry
 from inference_mesh.config.tenants_file import Tenant
 from inference_mesh.metadata import Metadata
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RateLimit:
-    """How many requests a caller may send.
-
-    rate: requests per second, sustained, above 0. burst: requests that may come at once, at
-    least 1.
-    """
-
-    rate: float
-    burst: int
-
-
 UNLIMITED = LimitsSpec()
 ANYONE = Tenant(name="anyone")
 """The tenant of callers where no credential is asked for."""

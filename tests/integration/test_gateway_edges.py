@@ -8,12 +8,14 @@ import socket
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from gateway.background import Background
-from gateway.metrics import GatewayMetrics
+from gateway.policy.routing.outliers import Fault
 from gateway.server import Gateway
 from gateway.settings import GatewaySettings
-from gateway.upstream.endpoints import grpc_pool
+from gateway.upstream.metrics import UpstreamMetrics
+from gateway.upstream.pool import grpc_pool
 from inference_mesh.channels import open_channel
 from tests.support.gateways import entry, running_worker, write_models
 
@@ -41,14 +43,15 @@ async def test_it_listens_on_an_ipv6_address(tmp_path: Path) -> None:
 
 
 async def test_a_call_that_fails_on_a_removed_replica_leaves_no_series_of_it() -> None:
-    metrics, background = GatewayMetrics(), Background()
+    registry, background = CollectorRegistry(), Background()
+    metrics = UpstreamMetrics(registry)
     await background.open()
     async with running_worker("one") as one:
         pool = grpc_pool("one", 1 << 20, background, metrics, lambda: None)
         await pool.set_addresses([one.target])
         (removed,) = pool.endpoints
         await pool.set_addresses([])
-        pool.eject(removed, 0.0, random.Random(1))
+        pool.note_fault(removed, Fault.LOST, 1.0, 2.0, random.Random(1))
         labels = {"model": "one", "endpoint": one.target}
-        assert metrics.registry.get_sample_value("mesh_gateway_ejections_total", labels) is None
+        assert registry.get_sample_value("mesh_gateway_ejections_total", labels) is None
     await background.close()

@@ -10,14 +10,17 @@ from typing import Any, cast
 
 import grpc
 import pytest
+from prometheus_client import CollectorRegistry
 
 from gateway.background import Background
 from gateway.call import Call
-from gateway.metrics import GatewayMetrics
-from gateway.policy.facts import Admit, Caller, ModelFacts
+from gateway.policy.facts import Admit, Caller
 from gateway.upstream.attempts import RetryBudgets
-from gateway.upstream.endpoints import grpc_pool
+from gateway.upstream.fleet import GrpcModel
+from gateway.upstream.metrics import UpstreamMetrics
+from gateway.upstream.pool import grpc_pool
 from gateway.upstream.relay import Relay
+from inference_mesh.config.models_file import ModelEntry
 from inference_mesh.errors import (
     InvalidInputError,
     RequestTooLargeError,
@@ -38,6 +41,7 @@ from tests.support.gateways import (
     status_of,
     stream_prompt,
 )
+from tests.support.upstreams import Client
 
 
 async def read_all(call: Any, received: list[Any]) -> None:
@@ -132,7 +136,7 @@ async def test_metadata_of_the_worker_reaches_the_client(tmp_path: Path) -> None
         initial, trailers = await call.initial_metadata(), tuple(await call.trailing_metadata())
     assert value_of(tuple(initial), PROMPT_TOKENS) == "3"
     assert bytes_of(trailers, USAGE) == b"\x08\x03"
-    assert value_of(trailers, DECISION) == f"model=one;endpoint={one.target};attempts=1"
+    assert value_of(trailers, DECISION) == f"model=one;rule=name;wait_ms=0;endpoint={one.target};attempts=1"
 
 
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED"])
@@ -305,19 +309,20 @@ async def test_a_client_who_leaves_while_it_is_written_to_is_no_fault_of_ours(tm
 @pytest.mark.parametrize("reads_first", [False, True])
 async def test_a_connection_that_the_gateway_closes_ends_its_calls_typed(reads_first: bool) -> None:
     """A removed replica's connection is closed after the longest drain, with calls on it or not."""
-    metrics, background = GatewayMetrics(), Background()
+    metrics, background = UpstreamMetrics(CollectorRegistry()), Background()
     await background.open()
     async with running_worker("one") as one:
         pool = grpc_pool("one", 1 << 20, background, metrics, lambda: None)
         await pool.set_addresses([one.target])
-        context = _Client()
+        model = GrpcModel(ModelEntry(name="one", endpoints=(one.target,)), pool)
+        context = Client()
         call = Call("InferStream", cast("Any", context), (), time.monotonic(), None)
-        call.admission = Admit(Caller(), ModelFacts("one"), "")
+        call.admission = Admit(Caller(), model.entry, "")
         relay = Relay(metrics, RetryBudgets(), random.Random(1))
         commands = "pieces=2 gap=20" if reads_first else "delay=20"
         message = stream_prompt("one", commands).SerializeToString()
         path = "/inference_mesh.v1.InferenceService/InferStream"
-        running = asyncio.ensure_future(relay.server_stream(call, pool, path, message))
+        running = asyncio.ensure_future(relay.server_stream(call, model, path, message))
         async with asyncio.timeout(5):
             while one.running == 0 or len(context.written) < reads_first:
                 await asyncio.sleep(0.01)
@@ -325,17 +330,3 @@ async def test_a_connection_that_the_gateway_closes_ends_its_calls_typed(reads_f
         with pytest.raises(StreamBrokenError if reads_first else UnavailableError):
             await asyncio.wait_for(running, 5)
     await background.close()
-
-
-class _Client:
-    """The side of a call that answers are written to."""
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-
-    async def send_initial_metadata(self, metadata: Any) -> None:
-        """Nothing to keep."""
-
-    async def write(self, message: bytes) -> None:
-        """Keep an answer."""
-        self.written.append(message)

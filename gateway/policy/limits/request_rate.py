@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 
 from gateway.policy.facts import Cost, Standing
-from gateway.policy.limits.gcra import ROUNDING_S
 from gateway.policy.limits.lease import (
     ASK,
     GONE,
@@ -26,6 +25,8 @@ from gateway.policy.limits.lease import (
 )
 from gateway.policy.limits.rules import LimitRule
 
+ROUNDING_S = 1e-9
+"""Slack for the clock's floating point, so that the moment of the hint itself is admitted."""
 ASKED_FOR_S = 0.05
 """How long what a waiting call was granted is kept for it."""
 

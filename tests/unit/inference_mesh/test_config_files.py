@@ -15,17 +15,17 @@ from inference_mesh.config.watched_file import WatchedFile
 
 def test_the_three_line_entry_is_an_http_service() -> None:
     entry = parse_models("- name: llm\n  service: llm-service\n  path: /infer\n").models[0]
-    assert (entry.protocol, entry.targets) == ("http", (Target("llm-service", 8080),))
+    assert (entry.protocol, entry.variants[0].targets) == ("http", (Target("llm-service", 8080),))
 
 
 def test_without_a_path_it_is_grpc_on_its_port() -> None:
     entry = parse_models("models:\n- name: llm\n  service: llm.ai-models\n").models[0]
-    assert (entry.protocol, entry.targets) == ("grpc", (Target("llm.ai-models", 50051),))
+    assert (entry.protocol, entry.variants[0].targets) == ("grpc", (Target("llm.ai-models", 50051),))
 
 
 def test_endpoints_stand_for_replicas() -> None:
     entry = parse_models("- name: a\n  endpoints: ['127.0.0.1:1', '[::1]:2']\n").models[0]
-    assert entry.targets == (Target("127.0.0.1", 1), Target("::1", 2))
+    assert entry.variants[0].targets == (Target("127.0.0.1", 1), Target("::1", 2))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ SERVICES = {"gateway", "workers", "rest_bridge", "mesh_cli", "models"}
 # Shared although fewer than two services import it; each with the reason.
 EXCEPTIONS = {
     "inference_mesh.config.watched_file": "half of what a configuration file is; its schemas are shared",
-    "inference_mesh.load_report": "one wire form: written by workers, read by whoever balances over them",
     "inference_mesh.client": "the public Python client: programs outside this repository import it",
 }
 
