@@ -57,14 +57,15 @@ check-generated: setup ## prove that stubs and generated pages are current
 	$(BIN)/python -m scripts.generate_protos --check
 	$(BIN)/python -m scripts.generate_docs --check
 
-bench: setup ## what each hop costs; writes build/bench/hops.json (about 3 minutes)
+bench: setup ## what each hop and the policy alone cost; writes build/bench/*.json (about 5 minutes)
 	@$(BIN)/python -m tests.bench.hops
+	@$(BIN)/python -m tests.bench.policy
 
 soak: setup ## mixed load; memory, open files and tasks must stay flat (15 minutes)
 	@$(BIN)/python -m tests.bench.soak --minutes 15
 
-faults: setup ## kill, stop and starve real processes (about 2 minutes)
-	@$(BIN)/pytest tests -m faults
+faults: setup ## kill, stop, starve and overload real processes, in full length (about 30 minutes)
+	@$(BIN)/pytest tests -m faults --full-faults --timeout 1800
 
 fuzz: setup ## the tests with generated input, 100 times as many examples (about 10 minutes)
 	@$(BIN)/pytest tests -m fuzz --hypothesis-profile=long --timeout 900

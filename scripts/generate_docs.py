@@ -7,18 +7,27 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from gateway.admission.metrics import AdmissionMetrics
+from gateway.canary.metrics import CanaryMetrics
+from gateway.identity.metrics import IdentityMetrics
+from gateway.limits.metrics import LimitMetrics
 from gateway.metrics import GatewayMetrics
+from gateway.response_cache.metrics import ResponseCacheMetrics
 from gateway.settings import GatewaySettings
+from gateway.shadow.metrics import ShadowMetrics
+from gateway.upstream.metrics import UpstreamMetrics
+from gateway.usage.metrics import UsageMetrics
 from inference_mesh.config.keys_file import ApiKey
 from inference_mesh.config.models_file import ModelEntry
+from inference_mesh.config.tenants_file import Issuer, Tenant
 from inference_mesh.errors import MeshError, RequestTooLargeError, all_error_classes, http_status
 from inference_mesh.settings import ServiceSettings
 from rest_bridge.metrics import BridgeMetrics
@@ -36,18 +45,37 @@ SERVICES: dict[str, type[ServiceSettings]] = {
 }
 FILES: dict[str, type[BaseModel]] = {
     "models.yaml: an entry": ModelEntry,
+    "tenants.yaml: a tenant": Tenant,
+    "tenants.yaml: an issuer": Issuer,
     "keys.yaml: a key": ApiKey,
 }
+ROOMS: tuple[Callable[[CollectorRegistry], object], ...] = (
+    AdmissionMetrics,
+    CanaryMetrics,
+    IdentityMetrics,
+    LimitMetrics,
+    ResponseCacheMetrics,
+    ShadowMetrics,
+    UpstreamMetrics,
+)
+"""Those of the gateway that take nothing but the registry."""
 
 ERRORS = """\
 Every refusal is typed. By gRPC it is a status with `google.rpc.ErrorInfo` (domain `inference-mesh`, the
 reason below) and, where there is a hint, `google.rpc.RetryInfo`; by REST it is
-`{"error": {"code", "message", "request_id", "retry_after_s"?}}` with the HTTP status.
+`{"error": {"code", "message", "request_id", "retry_after_s"?, "quota"?, "delivered_tokens"?}}` with the
+HTTP status. `quota` lists the limits that were reached, as `{"subject", "description"}`; by gRPC it is
+`google.rpc.QuotaFailure`. `delivered_tokens` stands in the last event of a stream that broke: the tokens
+that were sent before it.
 """
 CONFIGURATION = """\
 Each process takes its settings from flags (`--grpc-port 0`), then from variables
 (`MESH_GATEWAY_GRPC_PORT=0`), then from the defaults. An unknown flag, an unknown variable with the
 process's prefix or a value out of range stops the start with a sentence that says what is allowed.
+
+The files are YAML: `models.yaml` is a list of entries or `{version: 1, models: [...]}`, `tenants.yaml` is
+`{version: 1, tenants: [...], issuers: [...]}`, `keys.yaml` is `{keys: [...]}`. A part that several of them
+have, as `limits`, is told once. [policy.md](policy.md) says what the parts do.
 """
 METRICS = """\
 Every process answers `/metrics` on its HTTP port. Units are seconds, bytes, and ratios from 0 to 1.
@@ -69,6 +97,8 @@ BOUNDS = {
     "minLength": "at least {} characters",
     "maxLength": "at most {} characters",
     "pattern": "`{}`",
+    "minItems": "at least {} of them",
+    "maxItems": "at most {} of them",
 }
 RETRY = {
     "UNAVAILABLE": "at once, with backoff",
@@ -128,42 +158,85 @@ def _configuration() -> Iterator[str]:
         prefix = str(settings.model_config.get("env_prefix", "")).upper()
         yield f"## python -m {service}\n"
         yield from _table("setting", "variable", "default", "allowed", "meaning")
-        for name, default, allowed, meaning in _fields(settings):
+        for name, default, allowed, meaning in _fields(settings, {}):
             yield _row(f"`{name}`", f"`{prefix}{name.upper()}`", default, allowed, meaning)
         yield ""
+    paths: dict[type[BaseModel], str] = {}
     for title, model in FILES.items():
-        yield f"## {title}\n"
-        yield from _table("key", "default", "allowed", "meaning")
-        for name, default, allowed, meaning in _fields(model):
-            yield _row(f"`{name}`", default, allowed, meaning)
-        yield ""
+        new = {part: path for part, path in _parts(model) if part not in paths}
+        paths.update(new)
+        yield from _file_section(f"## {title}", model, paths)
+        for part, path in new.items():
+            yield from _file_section(f"### {path}", part, paths)
 
 
-def _fields(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
-    """Name, default, what is allowed, and meaning of each field."""
-    schemas = model.model_json_schema(mode="validation")["properties"]
+def _file_section(heading: str, model: type[BaseModel], paths: dict[type[BaseModel], str]) -> Iterator[str]:
+    yield f"{heading}\n"
+    yield from _table("key", "default", "allowed", "meaning")
+    for name, default, allowed, meaning in _fields(model, paths):
+        yield _row(f"`{name}`", default, allowed, meaning)
+    yield ""
+
+
+def _parts(model: type[BaseModel], path: str = "") -> Iterator[tuple[type[BaseModel], str]]:
+    """The models inside a model, each with the keys that lead to it, e.g. `canary.steps`."""
     for name, field in model.model_fields.items():
-        yield name, _default(field), _allowed(schemas[name]), str(field.description)
+        inner = f"{path}.{name}" if path else name
+        for part in _models_in(field.annotation):
+            yield part, inner
+            yield from _parts(part, inner)
+
+
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _fields(model: type[BaseModel], paths: dict[type[BaseModel], str]) -> Iterator[tuple[str, str, str, str]]:
+    """Name, default, what is allowed, and meaning of each field. paths: where the parts of a file stand."""
+    schemas = model.model_json_schema(mode="validation")["properties"]
+    names = {part.__name__: path for part, path in paths.items()}
+    for name, field in model.model_fields.items():
+        yield name, _default(field), _allowed(schemas[name], names), str(field.description)
 
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        return "its defaults"
+    if field.default_factory is not None and isinstance(value, str):
+        return "made at the start"  # it is another one on each machine
     if isinstance(value, tuple):
-        value = ", ".join(value)
-    return "unset" if value in (None, "") else f"`{value}`"
+        value = ", ".join(map(_shown, value))
+    return "unset" if value is None or value in ("", {}) else f"`{value}`"
 
 
-def _allowed(schema: dict[str, Any]) -> str:
-    """What a JSON schema admits, in words."""
+def _shown(value: object) -> str:
+    if not isinstance(value, BaseModel):
+        return str(value)
+    return f"{{{', '.join(f'{key}: {one:g}' for key, one in value.model_dump().items())}}}"
+
+
+def _allowed(schema: dict[str, Any], names: dict[str, str]) -> str:
+    """What a JSON schema admits, in words. names: the path of each part, by the name of its class."""
+    if "$ref" in schema:
+        path = names[schema["$ref"].rpartition("/")[2]]
+        return f"[{path}](#{path.replace('.', '')})"
     if "anyOf" in schema:
-        return " or ".join(_allowed(choice) for choice in schema["anyOf"] if choice["type"] != "null")
+        choices = [choice for choice in schema["anyOf"] if choice.get("type") != "null"]
+        return " or ".join(_allowed(choice, names) for choice in choices)
     if "enum" in schema:
         return ", ".join(f"`{choice}`" for choice in schema["enum"])
     if schema["type"] == "array":
-        return f"list of: {_allowed(schema['items'])}"
-    words = [KINDS.get(schema.get("format", schema["type"]), KINDS[schema["type"]])]
+        words = [f"list of: {_allowed(schema['items'], names)}"]
+    elif schema["type"] == "object":
+        words = [f"by name: {_allowed(schema['additionalProperties'], names)}"]
+    else:
+        words = [KINDS.get(schema.get("format", schema["type"]), KINDS[schema["type"]])]
     words += [text.format(schema[bound]) for bound, text in BOUNDS.items() if bound in schema]
     return ", ".join(words)
 
@@ -185,10 +258,18 @@ def _metrics() -> Iterator[str]:
 
 def _registries() -> dict[str, CollectorRegistry]:
     return {
-        "gateway": GatewayMetrics().registry,
+        "gateway": _gateway_registry(),
         "workers": WorkerMetrics("example").registry,
         "rest_bridge": BridgeMetrics().registry,
     }
+
+
+def _gateway_registry() -> CollectorRegistry:
+    registry = GatewayMetrics().registry
+    for metrics in ROOMS:
+        metrics(registry)
+    UsageMetrics(registry, tenant_limit=0)
+    return registry
 
 
 def _metric_name(collector: object) -> str:

@@ -26,7 +26,8 @@ from inference_mesh.errors import (
 from inference_mesh.metadata import Metadata
 from inference_mesh.request_ids import request_id_from
 from inference_mesh.v1 import inference_pb2, payload_pb2
-from workers.engine import Chunk, Engine, EngineRequest
+from workers.call_terms import engine_request
+from workers.engine import Chunk, Engine
 from workers.metrics import WorkerMetrics
 from workers.task_check import check_kind
 
@@ -112,7 +113,9 @@ class Calls:
         """The ORCA load report of this moment, under both of its names."""
         load = self._engine.load_now()
         self._metrics.observe_load(load)
-        report = load_report.LoadReport(load.utilization, load.queued, load.running, load.kv_utilization)
+        report = load_report.LoadReport(
+            load.utilization, load.queued, load.running, load.kv_utilization, load.slots
+        )
         data = load_report.encode(report)
         return (metadata.ORCA_LOAD_REPORT, data), (metadata.LOAD_REPORT, data)
 
@@ -128,9 +131,10 @@ class Calls:
             payload = read(model.task)
             check_kind(payload, model)
             is_first = payload.HasField("generate")
-            async with _closing(self._engine.submit(_engine_request(facts, payload))) as chunks:
+            request = engine_request(payload, facts.deadline, facts.sent)
+            async with _closing(self._engine.submit(request)) as chunks:
                 async for chunk in chunks:
-                    if is_first:
+                    if is_first and chunk.has_output:
                         self._metrics.first_token(time.monotonic() - started)
                         is_first = False
                     if chunk.usage is not None:
@@ -160,6 +164,8 @@ class Calls:
                 finally:
                     seconds = time.monotonic() - started
                     self._metrics.request_ended(facts.protocol, code, seconds)
+                    if code == DEADLINE_EXCEEDED:
+                        self._metrics.request_expired()
                     self._metrics.observe_load(self._engine.load_now())
                     log.info(
                         "call", protocol=facts.protocol, model=name, code=code, seconds=round(seconds, 6)
@@ -189,7 +195,7 @@ async def whole(chunks: AsyncIterator[Chunk]) -> Chunk:
         if chunk.output.HasField("generate"):
             text.append(chunk.output.generate.text)
             tokens.extend(chunk.output.generate.tokens)
-    if last is None:
+    if last is None or not last.has_output:
         raise UnavailableError("the engine ended without an answer")
     if last.output.HasField("generate"):
         last.output.generate.text = "".join(text)
@@ -209,23 +215,6 @@ def facts_of(
     """The facts of a call; its id is the message's, the metadata's or a new one."""
     known = request_id or metadata.value_of(sent, metadata.REQUEST_ID)
     return CallFacts(protocol, model, version, request_id_from(known), deadline, sent)
-
-
-def _engine_request(facts: CallFacts, payload: payload_pb2.Payload) -> EngineRequest:
-    return EngineRequest(
-        payload=payload,
-        deadline=facts.deadline,
-        max_tokens_limit=_max_tokens_limit(metadata.value_of(facts.sent, metadata.MAX_TOKENS)),
-        tenant=metadata.value_of(facts.sent, metadata.TENANT) or "",
-    )
-
-
-def _max_tokens_limit(value: str | None) -> int:
-    if value is None:
-        return 0
-    if not value.isascii() or not value.isdecimal() or not 1 <= int(value) < 2**31:
-        raise InvalidInputError(f"{metadata.MAX_TOKENS}: must be an integer from 1 to 2147483647")
-    return int(value)
 
 
 @contextlib.asynccontextmanager

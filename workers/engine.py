@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from inference_mesh.v1 import inference_pb2, payload_pb2
+from workers.priority import Priority
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,14 +21,17 @@ class EngineRequest:
     payload: what to do; its kind was checked against the model's task already.
     deadline: in the seconds of the running event loop's `time()`; None = no limit. A request
     that is still queued then is dropped with DeadlineExceededError, never computed.
-    max_tokens_limit: the clamp of the gateway; 0 = none.
-    tenant: opaque salt; prefixes are never shared between different tenants.
+    max_tokens_limit: the clamp of the gateway; 0 = none. token_budget: most tokens of prompt and
+    answer together; None = no limit. tenant: opaque salt; prefixes are never shared between
+    different tenants. priority: orders what waits, and nothing else.
     """
 
     payload: payload_pb2.Payload
     deadline: float | None = None
     max_tokens_limit: int = 0
+    token_budget: int | None = None
     tenant: str = ""
+    priority: Priority = Priority.NORMAL
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,13 +39,19 @@ class Chunk:
     """One piece of a result: text for generate, the whole output for every other task.
 
     usage and timing are set in the last chunk and only there. prompt_tokens is exact from
-    the first chunk on (0 for tensors).
+    the first chunk on (0 for tensors). The first chunk of generate comes before anything is
+    computed, and its output is empty.
     """
 
     output: payload_pb2.Output
     prompt_tokens: int = 0
     usage: payload_pb2.Usage | None = None
     timing: payload_pb2.Timing | None = None
+
+    @property
+    def has_output(self) -> bool:
+        """False if it tells the prompt's length and nothing else."""
+        return self.output.WhichOneof("kind") is not None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,12 +60,14 @@ class Load:
 
     utilization: share of the slots or threads at work, 0 to 1. queued: requests that wait.
     running: requests at work. kv_utilization: share of the KV cells in use, 0 without one.
+    slots: requests that the engine works on at once; 0 = unknown.
     """
 
     utilization: float
     queued: int
     running: int
     kv_utilization: float = 0.0
+    slots: int = 0
 
 
 class Engine(Protocol):
@@ -72,7 +84,8 @@ class Engine(Protocol):
         """The chunks of one request, the last with usage and timing.
 
         Closing the iterator (`aclose`) or cancelling its consumer stops the work and frees
-        its slot. Raises InvalidInputError, OverloadedError, DeadlineExceededError.
+        its slot. Raises InvalidInputError, OverloadedError, DeadlineExceededError, and
+        TokenBudgetError if the budget does not hold the input and, for generate, one token.
         """
 
     def load_now(self) -> Load:

@@ -76,7 +76,14 @@ async def _answer(calls: Calls, facts: CallFacts, body: bytes) -> Chunk:
         return await whole(chunks)
 
 
-_FORWARDED = {metadata.MAX_TOKENS, metadata.TENANT, metadata.TRACE_PARENT, metadata.TRACE_STATE}
+_FORWARDED = {
+    metadata.MAX_TOKENS,
+    metadata.PRIORITY,
+    metadata.TENANT,
+    metadata.TOKEN_BUDGET,
+    metadata.TRACE_PARENT,
+    metadata.TRACE_STATE,
+}
 
 
 async def _mesh_error(request: Request, error: Exception) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import grpc
@@ -34,8 +34,7 @@ class InferenceServicer:
         facts = call_facts("native", request, context)
         run = self._calls.run(facts, lambda _: request.payload)
         async with answering(self._calls, context), contextlib.aclosing(run) as chunks:
-            chunk = await whole(chunks)
-            await send_prompt_tokens(context, chunk)
+            chunk = await whole(telling_prompt(chunks, context))
             add_usage(context, chunk.usage)
         model = self._calls.model
         return inference_pb2.InferResponse(
@@ -55,9 +54,7 @@ class InferenceServicer:
         head = {"model": model.name, "version": model.version, "request_id": facts.request_id}
         run = self._calls.run(facts, lambda _: request.payload)
         async with answering(self._calls, context), contextlib.aclosing(run) as chunks:
-            async for chunk in chunks:
-                if head:
-                    await send_prompt_tokens(context, chunk)
+            async for chunk in telling_prompt(chunks, context):
                 add_usage(context, chunk.usage)
                 yield inference_pb2.InferStreamResponse(
                     output=chunk.output, usage=chunk.usage, timing=chunk.timing, **head
@@ -114,6 +111,21 @@ async def answering(calls: Calls, context: Context) -> AsyncGenerator[None]:
         yield
     finally:
         context.set_trailing_metadata((*_trailers(context), *calls.load_trailers()))
+
+
+async def telling_prompt(chunks: AsyncIterator[Chunk], context: Context) -> AsyncIterator[Chunk]:
+    """The chunks that have output, after the caller was told the exact length of the prompt.
+
+    For generate that is before anything is computed, so that a gateway gives back early what it
+    reserved beyond it.
+    """
+    is_told = False
+    async for chunk in chunks:
+        if not is_told:
+            await send_prompt_tokens(context, chunk)
+            is_told = True
+        if chunk.has_output:
+            yield chunk
 
 
 async def send_prompt_tokens(context: Context, chunk: Chunk) -> None:

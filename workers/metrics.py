@@ -57,6 +57,12 @@ class WorkerMetrics:
             ("model",),
             registry=self.registry,
         )
+        self._dropped = Counter(
+            "mesh_worker_queue_drops",
+            "Requests given up in the queue, before any work on them: too late, or nobody waits any more.",
+            ("model",),
+            registry=self.registry,
+        )
         self._in_flight = self._gauge("mesh_worker_in_flight", "Requests taken and not ended.")
         self._running = self._gauge("mesh_worker_running", "Requests at work in the engine.")
         self._queued = self._gauge("mesh_worker_queue_depth", "Requests that wait for the engine.")
@@ -64,6 +70,7 @@ class WorkerMetrics:
             "mesh_worker_utilization_ratio", "Share of the engine at work, 0 to 1."
         )
         self._kv = self._gauge("mesh_worker_kv_cache_usage_ratio", "Share of the KV cache in use, 0 to 1.")
+        self._slots = self._gauge("mesh_worker_slots", "Requests that the engine works on at once.")
         self._ready = self._gauge("mesh_worker_model_ready", "1 if the model answers.")
         self.ready(False)
 
@@ -96,6 +103,7 @@ class WorkerMetrics:
         self._queued.labels(self._model).set(load.queued)
         self._utilization.labels(self._model).set(load.utilization)
         self._kv.labels(self._model).set(load.kv_utilization)
+        self._slots.labels(self._model).set(load.slots)
 
     def batch_computed(self, rows: int) -> None:
         """The engine computed a batch."""
@@ -104,6 +112,10 @@ class WorkerMetrics:
     def request_expired(self) -> None:
         """A deadline passed before the answer."""
         self._expired.labels(self._model).inc()
+
+    def requests_dropped(self, count: int) -> None:
+        """Queued requests were given up before any work on them."""
+        self._dropped.labels(self._model).inc(count)
 
     def _gauge(self, name: str, description: str) -> Gauge:
         return Gauge(name, description, ("model",), registry=self.registry)

@@ -14,8 +14,11 @@ class EngineObserver(Protocol):
     def batch_computed(self, rows: int) -> None:
         """One batch was computed. rows: requests in it, at least 1."""
 
-    def request_expired(self) -> None:
-        """One request's deadline passed before its answer was complete."""
+    def requests_dropped(self, count: int) -> None:
+        """So many queued requests were given up before any of their work began.
+
+        Their deadline had passed, or their caller had left. count: at least 1.
+        """
 
 
 class NullObserver:
@@ -24,5 +27,5 @@ class NullObserver:
     def batch_computed(self, rows: int) -> None:
         """Ignores the event."""
 
-    def request_expired(self) -> None:
+    def requests_dropped(self, count: int) -> None:
         """Ignores the event."""

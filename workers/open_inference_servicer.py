@@ -25,6 +25,7 @@ from workers.inference_servicer import (
     answering,
     send_prompt_tokens,
     sent_with,
+    telling_prompt,
 )
 
 SERVICE = "inference.GRPCInferenceService"
@@ -73,8 +74,7 @@ class OpenInferenceServicer:
             facts = _facts("oip", request, context)
             read = functools.partial(codec.payload_of, request)
             async with contextlib.aclosing(self._calls.run(facts, read)) as chunks:
-                chunk = await whole(chunks)
-            await send_prompt_tokens(context, chunk)
+                chunk = await whole(telling_prompt(chunks, context))
             add_usage(context, chunk.usage)
         return codec.response_of(request, self._calls.model, chunk.output)
 
@@ -108,6 +108,8 @@ class OpenInferenceServicer:
                 if not stream.is_begun:
                     stream.is_begun = True
                     await send_prompt_tokens(stream.context, chunk)
+                if not chunk.has_output:
+                    continue
                 stream.count(chunk.usage)
                 response = codec.response_of(request, self._calls.model, chunk.output)
                 response.parameters[codec.FINAL].bool_param = chunk.usage is not None

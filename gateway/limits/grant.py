@@ -73,8 +73,11 @@ class Grant:
         return self._standings
 
     def prompt_is(self, prompt_tokens: int, now_s: float) -> None:
-        """Give back what was reserved for the prompt beyond its exact length."""
-        if not self.is_settled:
+        """Give back what was reserved for the prompt beyond its exact length.
+
+        A clamped grant keeps it: its worker was told the total, and may answer with all of it.
+        """
+        if not self.is_settled and not self.is_clamped:
             self._keep(min(prompt_tokens + self.completion_tokens, self._reserved), now_s)
 
     def settle(self, used_tokens: int, now_s: float) -> None:

@@ -36,11 +36,16 @@ async def trailing_metadata(upstream: Any) -> Pairs:
 
 
 def note_prompt(call: Call, metadata: Metadata) -> None:
-    """Note the exact length of the prompt, and give back what was reserved beyond it."""
+    """Note the exact length of the prompt, and give back what was reserved beyond it.
+
+    After a fallback it is kept: the grant is the first model's, whose answers may be shorter.
+    """
     text = value_of(metadata, PROMPT_TOKENS) or ""
     if not (text.isascii() and text.isdigit()) or len(text) > LONGEST_COUNT:
         return
     call.prompt_tokens = int(text)
+    if call.fallback_from:
+        return
     now_s = asyncio.get_running_loop().time()
     for grant in call.grants:
         grant.prompt_is(call.prompt_tokens, now_s)

@@ -32,6 +32,9 @@ NEVER_ENDING = {"0": -100, "1": -100, "2": -100}
 """Keeps tiny-chat from its control tokens, so that an answer is as long as it is asked to be."""
 
 LONG = {"prompt": "Once upon a time", "temperature": 0, "max_tokens": 1500, "logit_bias": NEVER_ENDING}
+UNSEEDED = {key: value for key, value in LONG.items() if key != "temperature"}
+"""Drawn at random, so that no other replica can go on where one broke."""
+
 SHORT = {"prompt": "Once upon a time", "temperature": 0, "max_tokens": 60, "logit_bias": NEVER_ENDING}
 SETOSA = {"inputs": [{"name": "features", "datatype": "FP32", "shape": [1, 4], "data": [5.1, 3.5, 1.4, 0.2]}]}
 
@@ -71,7 +74,7 @@ async def test_kill_9_of_a_replica_under_load_fails_no_unary_call_and_ends_strea
     workers = _chat_workers(group, 2)
     gateway = _gateway(group, tmp_path, {"tiny-chat": workers})
     async with MeshClient(gateway.grpc_target) as client:
-        streams = [await _first_piece(client, LONG) for _ in range(6)]
+        streams = [await _first_piece(client, UNSEEDED) for _ in range(6)]
         reading = [asyncio.ensure_future(_drain(stream)) for stream, _ in streams]
         unary = [asyncio.ensure_future(client.infer("tiny-chat", SHORT)) for _ in range(50)]
         await asyncio.wait(unary, return_when=asyncio.FIRST_COMPLETED)
@@ -83,7 +86,7 @@ async def test_kill_9_of_a_replica_under_load_fails_no_unary_call_and_ends_strea
     broken = [(error, ended_at - killed_at) for error, ended_at in ends if error is not None]
     assert broken, "no stream ran on the killed replica"
     assert all(isinstance(error, StreamBrokenError) for error, _ in broken), broken
-    assert max(after_s for _, after_s in broken) < 1.0
+    assert max(after_s for _, after_s in broken) < 0.25
 
 
 async def _drain(stream: Any) -> tuple[MeshError | None, float]:

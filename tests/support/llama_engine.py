@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from inference_mesh.v1 import payload_pb2
 from workers.engine import Chunk, EngineRequest
@@ -39,15 +39,15 @@ class Counts:
 
     def __init__(self) -> None:
         self.batches: list[int] = []
-        self.expired = 0
+        self.dropped = 0
 
     def batch_computed(self, rows: int) -> None:
         """Note a batch."""
         self.batches.append(rows)
 
-    def request_expired(self) -> None:
-        """Note an expiry."""
-        self.expired += 1
+    def requests_dropped(self, count: int) -> None:
+        """Note what left the queue unbegun."""
+        self.dropped += count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +86,9 @@ async def running(
 def generate(text: str = "", *, messages: tuple[tuple[str, str], ...] = (), **fields: Any) -> EngineRequest:
     """A request: a prompt, or messages; greedy unless `sampling` says otherwise.
 
-    tenant, deadline and max_tokens_limit go to the request, other fields to the payload.
+    What an EngineRequest has goes to the request, other fields to the payload.
     """
-    outer = {key: fields.pop(key) for key in ("tenant", "deadline", "max_tokens_limit") if key in fields}
+    outer = {key: fields.pop(key) for key in EngineRequest.__slots__ if key in fields}
     fields.setdefault("sampling", GREEDY)
     message = payload_pb2.Generate(**fields)
     if messages:
@@ -111,6 +111,14 @@ async def ask(engine: LlamaEngine, request: EngineRequest) -> Answer:
     generated = [chunk.output.generate for chunk in chunks]
     tokens = tuple(token for piece in generated for token in piece.tokens)
     return Answer("".join(piece.text for piece in generated), tokens, tuple(chunks))
+
+
+async def begun(engine: LlamaEngine, request: EngineRequest) -> AsyncGenerator[Chunk]:
+    """The rest of an answer whose first text is there."""
+    chunks = cast("AsyncGenerator[Chunk]", engine.submit(request))
+    while not (await anext(chunks)).has_output:
+        pass
+    return chunks
 
 
 async def ask_all(engine: LlamaEngine, *requests: EngineRequest) -> list[Answer]:

@@ -25,15 +25,15 @@ class Counts:
 
     def __init__(self) -> None:
         self.batches: list[int] = []
-        self.expired = 0
+        self.dropped = 0
 
     def batch_computed(self, rows: int) -> None:
         """Note a batch."""
         self.batches.append(rows)
 
-    def request_expired(self) -> None:
-        """Note an expiry."""
-        self.expired += 1
+    def requests_dropped(self, count: int) -> None:
+        """Note what left the queue unbegun."""
+        self.dropped += count
 
 
 @asynccontextmanager

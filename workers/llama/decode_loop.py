@@ -34,10 +34,14 @@ class LoopState:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one step brought. rows: jobs in the batch, 0 = none was computed."""
+    """What one step brought.
+
+    rows: jobs in the batch, 0 = none was computed. dropped: queued jobs given up unbegun.
+    """
 
     progress: tuple[Progress, ...]
     rows: int
+    dropped: int = 0
 
 
 class DecodeLoop:
@@ -60,6 +64,7 @@ class DecodeLoop:
         self._is_stopping = False
         self._rows: Sequence[StepRow] = ()
         self._progress: list[Progress] = []
+        self._dropped = 0
         self.state = LoopState()
         """Replaced as a whole, so that any thread may read it."""
 
@@ -140,6 +145,7 @@ class DecodeLoop:
 
     def _drop_gone(self) -> None:
         for job in self._scheduler.gone(time.monotonic()):
+            self._dropped += job.started_s is None
             self._end(job, error=DeadlineExceededError("the deadline passed before the answer was complete"))
 
     def _compute(self) -> Sequence[StepRow]:
@@ -217,8 +223,9 @@ class DecodeLoop:
     def _publish(self, rows: int) -> None:
         self._note_state()
         progress, self._progress = tuple(self._progress), []
+        dropped, self._dropped = self._dropped, 0
         if progress or rows:
-            self._report(StepReport(progress, rows))
+            self._report(StepReport(progress, rows, dropped))
 
     def _note_state(self) -> None:
         scheduler = self._scheduler

@@ -60,6 +60,7 @@ class LlamaEngine:
             ready=self._thread is not None and not self._thread.opened.loop.is_stopping,
             runtime="llama.cpp",
             max_tokens=self._thread.opened.context_tokens if self._thread else 0,
+            slots=self._settings.slots,
         )
 
     async def load(self) -> None:
@@ -85,13 +86,14 @@ class LlamaEngine:
     def load_now(self) -> Load:
         """How busy the engine is, as of the last step."""
         if self._thread is None:
-            return Load(utilization=0.0, queued=0, running=0)
+            return Load(utilization=0.0, queued=0, running=0, slots=self._settings.slots)
         state, opened = self._thread.opened.loop.state, self._thread.opened
         return Load(
             utilization=min(1.0, state.running / self._settings.slots),
             queued=max(0, self._admitted - state.running),
             running=state.running,
             kv_utilization=min(1.0, state.used_cells / opened.cells),
+            slots=self._settings.slots,
         )
 
     async def close(self) -> None:
@@ -110,15 +112,13 @@ class LlamaEngine:
                     yield _nothing_left(job)
                     return
                 thread.opened.loop.submit(job)
+                yield Chunk(payload_pb2.Output(), prompt_tokens=job.prompt_length)
                 async for chunk in self._read(mailbox, request.deadline):
                     yield chunk
             finally:
                 del self._mailboxes[job]
                 job.is_cancelled = True
                 thread.opened.loop.wake()
-        except DeadlineExceededError:
-            self._observer.request_expired()
-            raise
         finally:
             self._admitted -= 1
 
@@ -170,6 +170,8 @@ class LlamaEngine:
         """Take over a step's progress; on the event loop."""
         if report.rows:
             self._observer.batch_computed(report.rows)
+        if report.dropped:
+            self._observer.requests_dropped(report.dropped)
         for progress in report.progress:
             mailbox = self._mailboxes.get(progress.job)
             if mailbox is not None:
@@ -187,7 +189,10 @@ class LlamaEngine:
 
 def _chunk(progress: Progress) -> Chunk:
     generated = payload_pb2.Generated(
-        text=progress.text, tokens=progress.tokens, finish_reason=progress.finish_reason
+        text=progress.text,
+        tokens=progress.tokens,
+        finish_reason=progress.finish_reason,
+        length_reason=progress.length_reason,
     )
     return Chunk(payload_pb2.Output(generate=generated), prompt_tokens=progress.job.prompt_length)
 

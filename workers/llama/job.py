@@ -19,8 +19,9 @@ class Job:
     """tokens: prompt and answer so far; the first `computed` of them are in the KV cache.
 
     prompt_length: tokens of the prompt itself. max_tokens: length limit of the answer, with
-    what the caller already had. deadline and the times in seconds of `time.monotonic()`.
-    grammar: GBNF that the answer must match; empty = free text.
+    what the caller already had; length_reason: whose limit it is. deadline and the times in
+    seconds of `time.monotonic()`. turn_s: its place in the queue, the lowest first. grammar:
+    GBNF that the answer must match; empty = free text.
     """
 
     tokens: list[int]
@@ -29,6 +30,8 @@ class Job:
     sampling: SamplingParams
     text: TextStream
     arrived_s: float
+    turn_s: float = 0.0
+    length_reason: payload_pb2.LengthReason = payload_pb2.LENGTH_REASON_MAX_TOKENS
     tenant: str = ""
     deadline: float | None = None
     grammar: str = ""
@@ -68,6 +71,12 @@ class Progress:
     tokens: tuple[int, ...] = ()
     finish_reason: payload_pb2.FinishReason = payload_pb2.FINISH_REASON_UNSPECIFIED
     error: MeshError | None = None
+
+    @property
+    def length_reason(self) -> payload_pb2.LengthReason:
+        """Whose limit the answer ended at; unspecified if it goes on or ended otherwise."""
+        is_cut = self.finish_reason == payload_pb2.FINISH_REASON_LENGTH
+        return self.job.length_reason if is_cut else payload_pb2.LENGTH_REASON_UNSPECIFIED
 
     @property
     def is_last(self) -> bool:

@@ -14,9 +14,11 @@ from inference_mesh.v1 import payload_pb2
 from workers.engine import EngineRequest
 from workers.llama.job import Job
 from workers.llama.json_grammar import json_grammar
+from workers.llama.length_limit import length_limit
 from workers.llama.prompt import PromptReader
 from workers.llama.sampling import sampling_params
 from workers.llama.text_stream import TextStream
+from workers.priority import turn_s
 
 MAX_STOP_TEXTS = 16
 MAX_STOP_BYTES = 256
@@ -36,7 +38,8 @@ class RequestReader:
     def job(self, request: EngineRequest, deadline: float | None, arrived_s: float) -> Job:
         """The job of a request; both times in seconds of `time.monotonic()`.
 
-        Raises InvalidInputError naming the field, InputTooLongError, UnsupportedError.
+        Raises InvalidInputError naming the field, InputTooLongError, TokenBudgetError,
+        UnsupportedError.
         """
         if request.payload.WhichOneof("kind") != "generate":
             raise PayloadMismatchError("this model generates text: the payload must be 'generate'")
@@ -46,36 +49,40 @@ class RequestReader:
         grammar = json_grammar(generate.json_schema) if generate.json_schema else ""
         prompt = self._prompts.tokens(generate)
         delivered = self._prompts.checked_ids(generate.delivered_tokens, "delivered_tokens")
+        self._check_delivered(len(prompt), len(delivered))
+        limit = length_limit(
+            len(prompt),
+            asked=generate.max_tokens or self._default_max_tokens,
+            clamp=request.max_tokens_limit,
+            token_budget=request.token_budget,
+            context_tokens=self._context_tokens,
+        )
         return Job(
             tokens=prompt + delivered,
             prompt_length=len(prompt),
-            max_tokens=self._max_tokens(
-                len(prompt), len(delivered), generate.max_tokens, request.max_tokens_limit
-            ),
+            max_tokens=limit.tokens,
+            length_reason=limit.reason,
             sampling=sampling,
             text=self._resumed_text(generate, delivered),
             arrived_s=arrived_s,
+            turn_s=turn_s(request.priority, arrived_s),
             tenant=request.tenant,
             deadline=deadline,
             grammar=grammar,
         )
 
-    def _max_tokens(self, prompt: int, delivered: int, asked: int, limit: int) -> int:
-        """The length limit of an answer: what is asked for, clamped by gateway and context."""
-        room = self._context_tokens - prompt
-        if delivered >= room:
+    def _check_delivered(self, prompt: int, delivered: int) -> None:
+        """As many as fill the context are well: the answer was whole but for its end."""
+        if prompt + delivered > self._context_tokens:
             raise InputTooLongError(
                 f"prompt and delivered_tokens are {prompt + delivered} tokens; "
                 f"the model takes {self._context_tokens}"
             )
-        return min(asked or self._default_max_tokens, limit or room, room)
 
     def _resumed_text(self, generate: payload_pb2.Generate, delivered: Sequence[int]) -> TextStream:
         """The text of an answer, past what was delivered before."""
         text = TextStream(generate.stop)
-        for token in delivered:
-            if not text.is_stopped:
-                text.add(token, self._pieces[token])
+        text.pass_over([self._pieces[token] for token in delivered])
         return text
 
 

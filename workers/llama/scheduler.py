@@ -8,8 +8,9 @@ the tokens of others by one chunk at most.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
-from collections import deque
+import math
 from collections.abc import Iterator, Sequence
 
 from workers.llama.job import Job
@@ -51,7 +52,7 @@ class Scheduler:
         self._slots = slots
         self._batch_tokens = batch_tokens
         self._prefill_chunk = prefill_chunk
-        self._waiting: deque[Job] = deque()
+        self._waiting: list[Job] = []
         self._running: list[Job] = []
         self._is_held = False
         self._pace = PrefillPace()
@@ -77,15 +78,15 @@ class Scheduler:
         return self._cache.leased_tokens
 
     def enqueue(self, job: Job) -> None:
-        """Put a new job at the end of the queue."""
-        self._waiting.append(job)
+        """Put a new job into the queue, behind those whose turn is no later."""
+        bisect.insort_right(self._waiting, job, key=lambda waiting: waiting.turn_s)
 
     def gone(self, now: float) -> list[Job]:
         """The jobs, queued or running, that nobody waits for any more."""
         return [job for job in (*self._waiting, *self._running) if job.is_gone(now)]
 
     def admit(self) -> list[CellOperation]:
-        """Start as many queued jobs as there are slots, in order of arrival."""
+        """Start as many queued jobs as there are slots, in the order of their turns."""
         operations: list[CellOperation] = []
         for job in list(self._waiting):
             if self._is_held or len(self._running) >= self._slots:
@@ -137,8 +138,8 @@ class Scheduler:
             return operations
         youngest = self._running.pop()
         operations = self._cache.discard(youngest.sequence)
-        youngest.sequence, youngest.computed = -1, 0
-        self._waiting.appendleft(youngest)
+        youngest.sequence, youngest.computed, youngest.turn_s = -1, 0, -math.inf
+        self._waiting.insert(0, youngest)
         self._is_held = True
         return operations
 

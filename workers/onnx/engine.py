@@ -6,15 +6,18 @@ Owns a model's life and the way of a request: admit, encode, compute, decode.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
+from inference_mesh.deadlines import remaining_s
 from inference_mesh.errors import (
     DeadlineExceededError,
     ModelNotReadyError,
     PayloadMismatchError,
     ShuttingDownError,
+    TokenBudgetError,
 )
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from workers.engine import Chunk, EngineRequest, Load
@@ -65,22 +68,21 @@ class OnnxEngine:
     async def submit(self, request: EngineRequest) -> AsyncIterator[Chunk]:
         """The whole output as one chunk.
 
-        Raises InvalidInputError, OverloadedError, DeadlineExceededError, ShuttingDownError.
+        Raises InvalidInputError, TokenBudgetError, OverloadedError, DeadlineExceededError and
+        ShuttingDownError.
         """
         try:
             async with asyncio.timeout_at(request.deadline):
                 chunk = await self._answer(request)
         except TimeoutError:
-            self._observer.request_expired()
             raise DeadlineExceededError("the deadline passed before the answer was complete") from None
-        except DeadlineExceededError:
-            self._observer.request_expired()
-            raise
         yield chunk
 
     def load_now(self) -> Load:
         """How busy the engine is at this moment."""
-        return self._scheduler.load_now() if self._scheduler else Load(utilization=0.0, queued=0, running=0)
+        if self._scheduler is None:
+            return Load(utilization=0.0, queued=0, running=0)
+        return dataclasses.replace(self._scheduler.load_now(), slots=self.model.slots)
 
     async def close(self) -> None:
         """Fail what runs with ShuttingDownError, stop the threads, free the model."""
@@ -91,11 +93,13 @@ class OnnxEngine:
 
     async def _answer(self, request: EngineRequest) -> Chunk:
         loaded, scheduler = self._ready()
+        remaining_s(request.deadline)
         task = _task_of(loaded, request.payload)
-        ticket = scheduler.admit(request.deadline)
+        ticket = scheduler.admit(request.deadline, request.priority)
         try:
             run = _in_thread if task.is_large(request.payload) else _at_once
             work = await run(lambda: task.encode(request.payload))
+            _check_budget(work, request.token_budget)
             results = await scheduler.compute(ticket, work)
             # Large inputs have large outputs; small ones may, and then cost one copy.
             output = await run(lambda: task.decode(request.payload, results))
@@ -118,6 +122,11 @@ def _task_of(loaded: LoadedModel, payload: payload_pb2.Payload) -> Task:
         allowed = " or ".join(sorted(loaded.tasks))
         raise PayloadMismatchError(f"the payload is '{kind or 'absent'}'; this model takes {allowed}")
     return task
+
+
+def _check_budget(work: Work, token_budget: int | None) -> None:
+    if token_budget is not None and work.prompt_tokens > token_budget:
+        raise TokenBudgetError(f"the input has {work.prompt_tokens} tokens; the budget holds {token_budget}")
 
 
 async def _in_thread(function: Callable[[], T]) -> T:

@@ -26,6 +26,10 @@ from workers.onnx.tokenizer import Tokenizer
 
 WARM_UP_TEXT = "warm-up"
 
+SINGLES_PER_SESSION = 4
+"""Requests of a model without batches that each session may have, at work and next: the gateway
+sends more only when one was answered, and an idle session would wait for the way back and forth."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoadedModel:
@@ -61,7 +65,11 @@ def _load(settings: OnnxSettings) -> LoadedModel:
         runtime="onnxruntime",
     )
     signature.describe(model)
-    tasks: dict[str, Task] = {"tensors": _tensors_task(session, signature, files)}
+    tensors_task = _tensors_task(session, signature, files)
+    tasks: dict[str, Task] = {"tensors": tensors_task}
+    model.slots = _slots(
+        settings, is_batched=model.task != payload_pb2.TASK_TENSORS or tensors_task.is_batched
+    )
     if model.task != payload_pb2.TASK_TENSORS:
         kind_name = payload_pb2.Task.Name(model.task).removeprefix("TASK_").lower()
         tasks[kind_name] = _text_task(session, signature, files, model, settings.max_tokens)
@@ -104,6 +112,11 @@ def _tensors_task(session: Session, signature: Signature, files: ModelFiles) -> 
         "tensor batching decided", file=files.graph.name, is_batched=is_batched
     )
     return TensorsTask(signature, is_batched=is_batched)
+
+
+def _slots(settings: OnnxSettings, *, is_batched: bool) -> int:
+    """Requests of one row that the sessions take at once; where each runs alone, some to follow."""
+    return settings.sessions * (settings.max_batch_rows if is_batched else SINGLES_PER_SESSION)
 
 
 def _text_task(

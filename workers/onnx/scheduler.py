@@ -27,6 +27,7 @@ from workers.observer import EngineObserver
 from workers.onnx.batching import Limits, Row, next_batch, shared_limits
 from workers.onnx.rows import RowKind, Work
 from workers.onnx.sessions import Session, StopSwitch
+from workers.priority import Priority, turn_s
 
 ROWS_PER_REQUEST = 16
 SMOOTHING = 0.2
@@ -37,10 +38,12 @@ LONGEST_HINT_S = 30.0
 class Ticket:
     """One admitted request. From `compute` on it has rows; pending: those that no run has taken yet.
 
-    deadline in seconds of `loop.time()`, the other times in seconds of `time.monotonic()`.
+    deadline in seconds of `loop.time()`, the other times in seconds of `time.monotonic()`. turn_s:
+    its place in the queue, the lowest first.
     """
 
     deadline: float | None
+    priority: Priority
     arrived_s: float
     done: asyncio.Future[None]
     kind: RowKind = dataclasses.field(init=False)
@@ -48,7 +51,12 @@ class Ticket:
     results: list[Any] = dataclasses.field(default_factory=list)
     missing: int = 0
     started_s: float = 0.0
+    turn_s: float = 0.0
     is_withdrawn: bool = False
+
+    def to_end(self, now_s: float) -> None:
+        """Take the last place in its class."""
+        self.turn_s = turn_s(self.priority, now_s)
 
 
 Share: TypeAlias = tuple[Ticket, list[Row]]
@@ -83,14 +91,14 @@ class Scheduler:
         self._session_count = len(sessions)
         self._idle = list(sessions)
         self._preparing: set[Ticket] = set()
-        # In the order of their turn: a request goes to the end whenever a run takes rows of it.
+        # A request goes to the end of its class whenever a run takes rows of it.
         self._waiting: dict[Ticket, None] = {}
         self._runs: set[Run] = set()
         self._row_s = 0.0
         self._is_closed = False
         self._threads = concurrent.futures.ThreadPoolExecutor(len(sessions), thread_name_prefix="onnx")
 
-    def admit(self, deadline: float | None) -> Ticket:
+    def admit(self, deadline: float | None, priority: Priority) -> Ticket:
         """A place in the queue, to be given back by `leave`. Raises OverloadedError, ShuttingDownError."""
         if self._is_closed:
             raise ShuttingDownError("the model is being unloaded")
@@ -101,7 +109,8 @@ class Scheduler:
                 f"the model's queue is full: {requests} requests wait",
                 retry_after_s=retry_hint_s(rows or requests, self._row_s / self._session_count),
             )
-        ticket = Ticket(deadline, time.monotonic(), self._loop.create_future())
+        ticket = Ticket(deadline, priority, time.monotonic(), self._loop.create_future())
+        ticket.to_end(ticket.arrived_s)
         self._preparing.add(ticket)
         return ticket
 
@@ -123,7 +132,8 @@ class Scheduler:
         """Give the place back: what is not computed yet never will be. Safe to call twice."""
         ticket.is_withdrawn = True
         self._preparing.discard(ticket)
-        self._waiting.pop(ticket, None)
+        if ticket in self._waiting:
+            self._drop(ticket)
         for run in self._runs:
             if all(member.is_withdrawn for member, _ in run.shares):
                 run.switch.stop()
@@ -166,12 +176,18 @@ class Scheduler:
         for ticket in [
             ticket for ticket in self._waiting if ticket.deadline is not None and ticket.deadline <= now
         ]:
-            del self._waiting[ticket]
+            self._drop(ticket)
             _fail(ticket, DeadlineExceededError("the deadline passed while the request waited"))
+
+    def _drop(self, ticket: Ticket) -> None:
+        """Take out a waiting request that nobody waits for any more."""
+        del self._waiting[ticket]
+        if not ticket.started_s:
+            self._observer.requests_dropped(1)
 
     def _take_batch(self) -> list[Share]:
         """The next batch; its rows leave the queue."""
-        tickets = list(self._waiting)
+        tickets = sorted(self._waiting, key=lambda ticket: ticket.turn_s)
         shares: dict[Ticket, list[Row]] = {}
         queue = [ticket.pending for ticket in tickets]
         limits = self._limits
@@ -181,12 +197,13 @@ class Scheduler:
         for place in next_batch(queue, limits):
             ticket = tickets[place.request]
             shares.setdefault(ticket, []).append(ticket.pending[place.row])
+        now = time.monotonic()
         for ticket, rows in shares.items():
-            del self._waiting[ticket]
             taken = set(rows)
             ticket.pending = [row for row in ticket.pending if row not in taken]
-            if ticket.pending:
-                self._waiting[ticket] = None
+            ticket.to_end(now)
+            if not ticket.pending:
+                del self._waiting[ticket]
         return list(shares.items())
 
     def _compute_on_thread(self, run: Run) -> None:

@@ -54,7 +54,7 @@ class TensorsTask:
 
     def __init__(self, signature: Signature, *, is_batched: bool) -> None:
         self._signature = signature
-        self._is_batched = is_batched
+        self.is_batched = is_batched
         self._kind = TensorRows()
 
     def is_large(self, payload: payload_pb2.Payload) -> bool:
@@ -84,7 +84,7 @@ class TensorsTask:
 
     def _common_lines(self, feeds: Mapping[str, Array]) -> int:
         """The size that all first dimensions have; 0 if the request must run alone."""
-        if not self._is_batched:
+        if not self.is_batched:
             return 0
         sizes = {len(array) for array in feeds.values()}
         return sizes.pop() if len(sizes) == 1 else 0

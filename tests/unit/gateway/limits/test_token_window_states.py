@@ -67,7 +67,8 @@ class Calls(RuleBasedStateMachine):
         before = grant[0].token_total or 0
         grant[0].prompt_is(exact, self.now_s)
         after = grant[0].token_total or 0
-        assert after == min(before, exact + grant[0].completion_tokens)
+        exactly = before if grant[0].is_clamped else exact + grant[0].completion_tokens
+        assert after == min(before, exactly)
         if grant[1] == self.window:
             self.reserved[grant[1]] -= before - after
 

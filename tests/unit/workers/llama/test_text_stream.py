@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.llama.text_stream import TextStream, complete_length
+from workers.llama.text_stream import Piece, TextStream, complete_length
 
 texts = st.text(alphabet="ab<|>é€🐶\n", max_size=30)
 stops = st.lists(st.text(alphabet="ab<|>é€🐶", min_size=1, max_size=4), max_size=3)
@@ -24,17 +24,31 @@ def split(data: bytes, at: Sequence[int]) -> list[bytes]:
     return [data[start:end] for start, end in itertools.pairwise(edges)]
 
 
-def run(pieces: Sequence[bytes], stop: Sequence[str] = ()) -> tuple[str, list[int], bool]:
-    """Text, tokens and whether it was stopped; the tokens are numbered from 0."""
-    stream = TextStream(stop)
+def run(
+    pieces: Sequence[bytes], stop: Sequence[str] = (), resumed: TextStream | None = None, first: int = 0
+) -> tuple[str, list[int], bool]:
+    """Text, tokens and whether it was stopped, from the first token on; tokens are numbered from 0."""
+    stream = resumed or TextStream(stop)
     text, tokens = "", list[int]()
-    for token, piece in enumerate(pieces):
+    for token, piece in list(enumerate(pieces))[first:]:
         part = stream.add(token, piece)
         text, tokens = text + part.text, tokens + list(part.tokens)
         if stream.is_stopped:
             break
     last = stream.end()
     return text + last.text, tokens + list(last.tokens), stream.is_stopped
+
+
+def messages(pieces: Sequence[bytes], stop: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """Text and tokens that were sent by each message before the last."""
+    stream = TextStream(stop)
+    text, tokens = "", list[int]()
+    for token, piece in enumerate(pieces):
+        yield text, tokens
+        part = stream.add(token, piece)
+        text, tokens = text + part.text, tokens + list(part.tokens)
+        if stream.is_stopped:
+            return
 
 
 def before_first(text: str, stop: Sequence[str]) -> str:
@@ -81,12 +95,52 @@ def test_every_token_becomes_final_once_and_in_order(text: str, stop: list[str],
         assert len(tokens) == len(pieces)
 
 
-def test_a_token_is_final_only_when_its_whole_text_was_sent() -> None:
+def test_a_token_is_sent_with_all_of_its_text_or_not_at_all() -> None:
     stream = TextStream(["END"])
-    assert stream.add(1, "€".encode()[:2]).tokens == ()
-    assert stream.add(2, "€".encode()[2:] + b"E").tokens == (1,)
-    piece = stream.add(3, b"x")
-    assert (piece.text, piece.tokens) == ("Ex", (2, 3))
+    assert stream.add(1, b"so ") == Piece("so ", (1,))
+    assert stream.add(2, "€".encode()[:2]) == Piece()
+    assert stream.add(3, "€".encode()[2:] + b"E") == Piece()
+    assert stream.add(4, b"x") == Piece("€Ex", (2, 3, 4))
+
+
+@given(texts, stops, cuts)
+def test_an_answer_that_breaks_anywhere_goes_on_to_the_same_text_and_tokens(
+    text: str, stop: list[str], at: list[int]
+) -> None:
+    pieces = split(text.encode(), at)
+    whole = run(pieces, stop)
+    for sent_text, sent_tokens in messages(pieces, stop):
+        resumed = TextStream(stop)
+        resumed.pass_over(pieces[: len(sent_tokens)])
+        assert not resumed.is_stopped
+        text_after, tokens_after, is_stopped = run(pieces, stop, resumed, len(sent_tokens))
+        assert (sent_text + text_after, sent_tokens + tokens_after, is_stopped) == whole
+
+
+@given(texts, cuts, st.integers(0, 20))
+def test_a_character_that_the_delivered_tokens_leave_unfinished_is_sent_with_its_end(
+    text: str, at: list[int], delivered: int
+) -> None:
+    pieces = split(text.encode(), at)
+    before, after = b"".join(pieces[:delivered]), pieces[delivered:]
+    resumed = TextStream()
+    resumed.pass_over(pieces[:delivered])
+    sent = before[: complete_length(before)].decode()
+    assert sent + run(after, (), resumed)[0] == text
+
+
+def test_a_stop_text_that_begins_in_what_was_delivered_ends_the_answer() -> None:
+    stream = TextStream(["END"])
+    stream.pass_over([b"so E", b"N"])
+    assert stream.add(3, b"D.") == Piece("", (3,))
+    assert stream.is_stopped
+
+
+def test_what_was_delivered_past_a_stop_text_ends_the_answer_at_once() -> None:
+    stream = TextStream(["END"])
+    stream.pass_over([b"so EN", b"D."])
+    assert stream.is_stopped
+    assert stream.end() == Piece()
 
 
 @given(st.binary(max_size=8), cuts)

@@ -1,0 +1,221 @@
+"""What the policy itself costs a call: CPU, round trips to Redis, memory. No transport, no worker.
+
+The steps of one call run in their order, as between two other calls: each of them alone in a
+loop would look half as dear. Medians over batches of process CPU time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.limits.ledger import Exchange, Ledger
+from gateway.limits.redis_ledger import RedisLedger
+from gateway.policy.limits.lease import Report
+from inference_mesh.telemetry import configure_logging
+from tests.bench.policy_scene import STEPS, Asker, Scene, SceneSize, no_lap
+from tests.bench.report import Figure, print_table, write_report
+from tests.support.redis_server import redis_server
+
+COMMAND = "make bench"
+SIZE = SceneSize(keys=16, tenants=4, models=4, replicas=4)
+BATCH, BATCHES, WARM_UP = 256, 100, 10
+PACED_BATCH, PACED_S, PACE_S = 20, 20.0, 0.01
+MEMORY_LIMIT_S = 300.0
+
+MAX_CPU_US = 25.0
+MAX_WAITING_SHARE = 0.01
+MAX_GROWTH_SHARE = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """CPU of one call in µs: the median over batches, and of each step."""
+
+    median_us: float
+    steps_us: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """What calls cost with limits that are shared by Redis, per 1,000 calls where it says so."""
+
+    median_us: float
+    calls_per_s: float
+    round_trips: float
+    for_rates: float
+    waiting_calls: float
+
+
+class CountingLedger:
+    """A ledger that counts its round trips, and of those in which calls wait for it, what they lack."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.exchanges = 0
+        self.for_rates = 0
+
+    async def exchange(self, reports: Sequence[Report]) -> Exchange:
+        """As the ledger's."""
+        self.exchanges += 1
+        self.for_rates += any(one.need > 0 and one.rule.kind == "requests" for one in reports)
+        return await self._ledger.exchange(reports)
+
+    async def close(self) -> None:
+        """As the ledger's."""
+        await self._ledger.close()
+
+
+def main() -> None:
+    """Measure, print and write the report."""
+    configure_logging("bench", "error")
+    with tempfile.TemporaryDirectory() as folder:
+        alone = asyncio.run(_alone(Path(folder)))
+        with redis_server(Path(folder)) as redis:
+            shared = asyncio.run(_shared(Path(folder), redis.url))
+    figures = [*_cpu_figures(alone), *_shared_figures(shared), *_memory_figures(_memory())]
+    rows = [[one.figure, f"{one.value:g}", one.target or "-", _verdict(one)] for one in figures]
+    print_table(["the policy alone", "value", "target", "holds"], rows)
+    print(f"\n{len(figures)} figures in {write_report('policy', figures)}; reproduce with: {COMMAND}")
+
+
+async def _alone(folder: Path) -> Cost:
+    """Limits of this process alone; first without any stopwatch inside of a call, then with one."""
+    scene = Scene(folder, SIZE, None)
+    async with scene.opened():
+        askers = [scene.asker(number) for number in range(BATCH)]
+        batches: list[float] = []
+        for number in range(-WARM_UP, BATCHES):
+            spent_us = await _batch(scene, askers)
+            if number >= 0:
+                batches.append(spent_us)
+            await asyncio.sleep(0)
+        steps = [await _steps(scene, askers) for _ in range(BATCHES)]
+    medians = {step: statistics.median(one[step] for one in steps) for step in STEPS}
+    return Cost(statistics.median(batches), medians)
+
+
+async def _shared(folder: Path, url: str) -> Shared:
+    """Limits shared by Redis, a second's calls spread over the second as callers send them."""
+    ledger = CountingLedger(RedisLedger(url, gateway_id="bench", replicas=2))
+    scene = Scene(folder, SIZE, ledger)
+    async with scene.opened():
+        askers = [scene.asker(number) for number in range(PACED_BATCH * 16)]
+        for _ in range(WARM_UP):
+            await _batch(scene, askers)
+            await asyncio.sleep(PACE_S)
+        exchanges, for_rates, waits = ledger.exchanges, ledger.for_rates, scene.waits_for_ledger
+        batches: list[float] = []
+        started_s = time.monotonic()
+        while time.monotonic() < started_s + PACED_S:
+            start = len(batches) * PACED_BATCH % len(askers)
+            batches.append(await _batch(scene, askers[start : start + PACED_BATCH]))
+            await asyncio.sleep(PACE_S)
+        calls, spent_s = len(batches) * PACED_BATCH, time.monotonic() - started_s
+        return Shared(
+            statistics.median(batches),
+            calls / spent_s,
+            (ledger.exchanges - exchanges) / calls * 1000,
+            (ledger.for_rates - for_rates) / calls * 1000,
+            (scene.waits_for_ledger - waits) / calls * 1000,
+        )
+
+
+async def _batch(scene: Scene, askers: Sequence[Asker]) -> float:
+    """CPU of a call in µs."""
+    started_s = time.process_time()
+    for asker in askers:
+        await scene.call(asker, no_lap)
+    return (time.process_time() - started_s) / len(askers) * 1e6
+
+
+async def _steps(scene: Scene, askers: Sequence[Asker]) -> dict[str, float]:
+    """Time of each step of a call in µs."""
+    spent = dict.fromkeys(STEPS, 0.0)
+    last_s = 0.0
+
+    def lap(step: str) -> None:
+        nonlocal last_s
+        now_s = time.perf_counter()
+        spent[step] += now_s - last_s
+        last_s = now_s
+
+    for asker in askers:
+        last_s = time.perf_counter()
+        await scene.call(asker, lap)
+    return {step: seconds / len(askers) * 1e6 for step, seconds in spent.items()}
+
+
+def _memory() -> dict[str, float]:
+    """Resident MiB: before, loaded, half way and at the end of the calls."""
+    command = [sys.executable, "-m", "tests.bench.policy_memory"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=MEMORY_LIMIT_S)
+    told = json.loads(done.stdout.splitlines()[-1])
+    half, during = len(told["during"]) // 2, told["during"]
+    return {
+        "before": told["before"],
+        "loaded": told["loaded"],
+        "half": statistics.median(during[half - 2 : half + 3]),
+        "end": statistics.median(during[-5:]),
+    }
+
+
+def _cpu_figures(cost: Cost) -> list[Figure]:
+    holds = cost.median_us <= MAX_CPU_US
+    total = _figure("CPU µs/call, cached API key, 8 limits", cost.median_us, f"≤ {MAX_CPU_US:g}", holds=holds)
+    return [total, *(_figure(f"  of it {step}, µs", spent) for step, spent in cost.steps_us.items())]
+
+
+def _shared_figures(shared: Shared) -> list[Figure]:
+    waiting = shared.waiting_calls
+    return [
+        _figure(
+            "with Redis: CPU µs/call",
+            shared.median_us,
+            f"≤ {MAX_CPU_US:g}",
+            holds=shared.median_us <= MAX_CPU_US,
+        ),
+        _figure("with Redis: calls/s offered", shared.calls_per_s),
+        _figure("with Redis: round trips per 1,000 calls", shared.round_trips),
+        _figure("  of them because the lease of a request rate lapsed", shared.for_rates),
+        _figure(
+            "with Redis: calls of 1,000 that waited for one",
+            waiting,
+            f"< {MAX_WAITING_SHARE * 1000:g}",
+            holds=waiting < MAX_WAITING_SHARE * 1000,
+        ),
+    ]
+
+
+def _memory_figures(resident: dict[str, float]) -> list[Figure]:
+    growth = resident["end"] - resident["half"]
+    limit = resident["half"] * MAX_GROWTH_SHARE
+    return [
+        _figure("resident MiB: nothing loaded", resident["before"]),
+        _figure("resident MiB: 10,000 keys and 1,000 models", resident["loaded"]),
+        _figure("resident MiB: after 50,000 calls", resident["half"]),
+        _figure("resident MiB: after 100,000 calls", resident["end"]),
+        _figure("growth MiB over the second 50,000", growth, f"≤ {limit:.1f}", holds=growth <= limit),
+    ]
+
+
+def _figure(name: str, value: float, target: str | None = None, *, holds: bool = True) -> Figure:
+    return Figure(name, round(value, 2), COMMAND, target, holds)
+
+
+def _verdict(figure: Figure) -> str:
+    if figure.target is None:
+        return "-"
+    return "yes" if figure.holds else "NO"
+
+
+if __name__ == "__main__":
+    main()

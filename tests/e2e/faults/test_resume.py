@@ -1,0 +1,135 @@
+"""F2: a replica dies in the middle of its streams, and another goes on with each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from inference_mesh.client import MeshClient
+from inference_mesh.metadata import DELIVERED, value_of
+from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
+from tests.e2e.faults.conftest import write_yaml
+from tests.support.logits import Logits, first_difference
+from tests.support.processes import TINY_CHAT, MeshProcess, ProcessGroup, http_text_of, metric_sum
+
+pytestmark = pytest.mark.faults
+
+NEVER_ENDING = {"0": -100, "1": -100, "2": -100}
+TOKENS = 600
+CLOSE = 1e-3
+GREEDY: dict[str, Any] = {
+    "prompt": "Once upon a time",
+    "temperature": 0,
+    "max_tokens": TOKENS,
+    "logit_bias": NEVER_ENDING,
+}
+SEEDED = {**GREEDY, "temperature": 0.9, "seed": 7}
+UNSEEDED = {key: value for key, value in GREEDY.items() if key != "temperature"}
+
+
+def _mesh(group: ProcessGroup, folder: Path, **fields: Any) -> tuple[list[MeshProcess], MeshProcess]:
+    workers = [group.worker(TINY_CHAT, name="tiny-chat", runtime="llama") for _ in range(2)]
+    for worker in workers:
+        worker.wait_until_ready()
+    targets = [worker.grpc_target for worker in workers]
+    entries = [{"name": "tiny-chat", "endpoints": targets, **fields}]
+    gateway = group.gateway(write_yaml(folder / "models.yaml", {"version": 1, "models": entries}))
+    gateway.wait_until_ready()
+    return workers, gateway
+
+
+async def _whole(client: MeshClient, payload: dict[str, Any]) -> tuple[list[int], int]:
+    """Tokens of a stream, and how many its usage says."""
+    tokens: list[int] = []
+    said = 0
+    async for piece in client.stream("tiny-chat", payload):
+        tokens += piece.output.generate.tokens
+        said = piece.usage.completion_tokens
+    return tokens, said
+
+
+@pytest.mark.parametrize("payload", [GREEDY, SEEDED], ids=["greedy", "seeded"])
+async def test_f2_a_broken_stream_goes_on_elsewhere_and_equals_an_unbroken_one(
+    group: ProcessGroup, tmp_path: Path, payload: dict[str, Any]
+) -> None:
+    workers, gateway = _mesh(group, tmp_path)
+    async with MeshClient(gateway.grpc_target, timeout_s=90) as client:
+        unbroken, _ = await _whole(client, payload)
+        running = [asyncio.ensure_future(_whole(client, payload)) for _ in range(8)]
+        await asyncio.sleep(0.4)
+        assert not any(stream.done() for stream in running)
+        workers[0].signal(signal.SIGKILL)
+        ends = await asyncio.gather(*running)
+    assert {(len(tokens), said) for tokens, said in ends} == {(TOKENS, TOKENS)}
+    resumed = metric_sum(
+        http_text_of(f"{gateway.url}/metrics"), "mesh_gateway_broken_streams_total", result="resumed"
+    )
+    assert resumed > 0
+    close_calls = _gaps_where_they_part(unbroken, [tokens for tokens, _ in ends])
+    print("distance of the two best logits where answers part:", close_calls)
+    assert payload is GREEDY or close_calls == []
+    assert max(close_calls, default=0.0) <= CLOSE
+
+
+@pytest.mark.parametrize(
+    ("payload", "fields"), [(UNSEEDED, {}), (GREEDY, {"resume": False})], ids=["unseeded", "switched off"]
+)
+async def test_f2_a_stream_that_nobody_can_go_on_with_ends_typed_with_what_was_delivered(
+    group: ProcessGroup, tmp_path: Path, payload: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    workers, gateway = _mesh(group, tmp_path, **fields)
+    generate = payload_pb2.Generate(prompt=payload["prompt"], max_tokens=TOKENS)
+    generate.sampling.logit_bias.update({int(token): bias for token, bias in NEVER_ENDING.items()})
+    if "temperature" in payload:
+        generate.sampling.temperature = payload["temperature"]
+    request = inference_pb2.InferStreamRequest(
+        model="tiny-chat", payload=payload_pb2.Payload(generate=generate)
+    )
+    async with grpc.aio.insecure_channel(gateway.grpc_target) as channel:
+        stub: Any = inference_pb2_grpc.InferenceServiceStub(channel)
+        calls = [stub.InferStream(request, timeout=60) for _ in range(4)]
+        reading = [asyncio.ensure_future(_until_end(call)) for call in calls]
+        await asyncio.sleep(0.4)
+        for worker in workers:
+            worker.signal(signal.SIGKILL)
+        killed = time.monotonic()
+        ends = await asyncio.gather(*reading)
+        for call, (tokens, ended) in zip(calls, ends, strict=True):
+            assert await call.code() is grpc.StatusCode.UNAVAILABLE
+            assert ended - killed < 0.25
+            told = value_of(tuple(await call.trailing_metadata()), DELIVERED)
+            assert told == str(tokens)
+            assert tokens > 0
+
+
+def _gaps_where_they_part(unbroken: list[int], others: list[list[int]]) -> list[float]:
+    """How close the choice was at each place where an answer leaves the unbroken one.
+
+    The shape of a batch moves the last bits of its logits, so a greedy choice between two that
+    are nearly equal may fall either way, with or without a break.
+    """
+    places = {place for tokens in others if (place := first_difference(unbroken, tokens)) is not None}
+    if not places:
+        return []
+    logits = Logits(TINY_CHAT)
+    forbidden = [int(token) for token in NEVER_ENDING]
+    gaps = [logits.gap(GREEDY["prompt"], unbroken[:place], forbidden) for place in sorted(places)]
+    logits.close()
+    return gaps
+
+
+async def _until_end(call: Any) -> tuple[int, float]:
+    """Tokens that a stream delivered, and when it ended."""
+    tokens = 0
+    try:
+        async for piece in call:
+            tokens += len(piece.output.generate.tokens)
+    except grpc.aio.AioRpcError:
+        pass
+    return tokens, time.monotonic()
