@@ -37,7 +37,7 @@ from workers.llama.engine import LlamaEngine
 from workers.llama.settings import LlamaSettings
 
 LENGTH = payload_pb2.FINISH_REASON_LENGTH
-BYTES_PER_CELL = 5 * 2 * 2 * 32 * 4
+BYTES_PER_CELL = 5 * 2 * 2 * 32 * 2
 """Layers, KV heads, keys and values, width, bytes of the tiny model."""
 
 

@@ -25,7 +25,7 @@ from workers.llama.prefix_cache import PrefixCache
 from workers.llama.prompt import PromptReader
 from workers.llama.request import RequestReader
 from workers.llama.scheduler import Scheduler
-from workers.llama.settings import MAX_SEQUENCES, CacheSize, LlamaSettings, cache_size
+from workers.llama.settings import MAX_SEQUENCES, LlamaSettings, cache_size
 
 log = telemetry.get_logger(__name__)
 
@@ -92,7 +92,7 @@ class DecodeThread:
         size = cache_size(settings, read_gguf(settings.path))
         with contextlib.closing(NativeModel(settings.path)) as model:
             context_tokens = min(size.context_tokens, model.trained_context)
-            shape = _shape(settings, size, model)
+            shape = _shape(settings, size.cells, model)
             with contextlib.closing(NativeContext(model, shape)) as context:
                 requests, loop = _assemble(settings, context_tokens, model, context, self._report)
                 _warm_up(context)
@@ -101,14 +101,13 @@ class DecodeThread:
                 loop.run()
 
 
-def _shape(settings: LlamaSettings, size: CacheSize, model: NativeModel) -> ContextShape:
+def _shape(settings: LlamaSettings, cells: int, model: NativeModel) -> ContextShape:
     """A context with as many sequences again for idle prefixes as there are slots."""
     return ContextShape(
-        cells=size.cells,
+        cells=cells,
         sequences=min(2 * settings.slots, MAX_SEQUENCES),
         batch_tokens=max(settings.batch_tokens, settings.slots + settings.prefill_chunk),
         threads=thread_count(model.parameter_count, settings.threads),
-        has_wide_cells=size.has_wide_cells,
     )
 
 

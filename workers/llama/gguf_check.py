@@ -27,7 +27,6 @@ MAX_STRING_BYTES = 8 << 20
 MAX_LAYERS = 512
 VOCABULARY = "tokenizer.ggml.tokens"
 KEPT_ARRAY_ITEMS = 1024
-BYTES_PER_CELL_NUMBER = 4
 """Longer arrays (vocabulary, merges, scores) are checked and forgotten."""
 
 _COUNTS = (
@@ -70,14 +69,14 @@ class GgufSummary:
         return self._number("context_length", 0)
 
     def kv_bytes_per_token(self) -> int:
-        """Bytes that one token takes in an F32 KV cache, over all layers (an upper bound)."""
+        """Bytes that one token takes in an F16 KV cache, over all layers (an upper bound)."""
         layers = self._number("block_count", 1)
         heads = self._number("attention.head_count", 1)
         width = self._number("embedding_length", 1) // max(heads, 1)
         per_head = self._number("attention.key_length", width) + self._number("attention.value_length", width)
         kv_heads = self.metadata.get(f"{self.architecture}.attention.head_count_kv", heads)
         total_heads = sum(int(n) for n in kv_heads) if isinstance(kv_heads, tuple) else int(kv_heads) * layers
-        return BYTES_PER_CELL_NUMBER * per_head * total_heads
+        return 2 * per_head * total_heads
 
     def _number(self, key: str, default: int) -> int:
         value = self.metadata.get(f"{self.architecture}.{key}", default)

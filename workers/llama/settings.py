@@ -52,14 +52,10 @@ class LlamaSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CacheSize:
-    """context_tokens: of one request. cells: of all together.
-
-    has_wide_cells: whether twice the bytes are affordable too, which makes answers exact.
-    """
+    """context_tokens: of one request. cells: of all together."""
 
     context_tokens: int
     cells: int
-    has_wide_cells: bool = False
 
 
 def cache_size(settings: LlamaSettings, summary: GgufSummary) -> CacheSize:
@@ -78,4 +74,4 @@ def cache_size(settings: LlamaSettings, summary: GgufSummary) -> CacheSize:
             f"allowed are {settings.kv_cache_bytes}"
         )
     wanted = -(-settings.slots * context // CELL_STEP) * CELL_STEP
-    return CacheSize(context, min(wanted, affordable), has_wide_cells=2 * wanted <= affordable)
+    return CacheSize(context, min(wanted, affordable))

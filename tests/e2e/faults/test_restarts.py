@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from inference_mesh.channels import channel_options
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
 from tests.e2e.faults.conftest import Paced, Scale, entry, write_yaml
 from tests.support.processes import MeshProcess
@@ -26,7 +27,7 @@ class Load:
     def __init__(self, ports: list[int]) -> None:
         addresses = ",".join(f"127.0.0.1:{port}" for port in ports)
         self._channel = grpc.aio.insecure_channel(
-            f"ipv4:{addresses}", options=[("grpc.service_config", ROUND_ROBIN)]
+            f"ipv4:{addresses}", options=[*channel_options(), ("grpc.service_config", ROUND_ROBIN)]
         )
         self._stub: Any = inference_pb2_grpc.InferenceServiceStub(self._channel)
         self.unary, self.streams, self.failed, self.cut = 0, 0, list[str](), 0

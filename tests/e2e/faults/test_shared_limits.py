@@ -92,6 +92,21 @@ class Trio:
             await client.close()
 
 
+def _wait_until_heard(gateways: Sequence[MeshProcess]) -> None:
+    """Until each gateway renewed its leases twice, and so knows what a killed one took."""
+    for gateway in gateways:
+        before = _renewals(gateway)
+        wait_until(
+            lambda one=gateway, least=before + 2: _renewals(one) >= least,  # type: ignore[misc]
+            "leases are renewed",
+            5.0,
+        )
+
+
+def _renewals(gateway: MeshProcess) -> float:
+    return metric_sum(http_text_of(f"{gateway.url}/metrics"), "mesh_gateway_ledger_calls_total", result="ok")
+
+
 def _ledger_is(gateway: MeshProcess, state: int) -> bool:
     return metric_sum(http_text_of(f"{gateway.url}/metrics"), "mesh_gateway_ledger_up") == state
 
@@ -105,6 +120,7 @@ async def test_f8_with_a_gateway_and_redis_killed_in_turn_the_budget_is_kept_to_
     trio.gateways[0].signal(signal.SIGKILL)
     alive = trio.clients[1:]
     assert await trio.spend(alive, calls=40) == 40
+    await asyncio.to_thread(_wait_until_heard, trio.gateways[1:])
     redis.kill()
     await trio.spend(alive, calls=60)
     redis.start()

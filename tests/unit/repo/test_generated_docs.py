@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from inference_mesh.errors import HTTP_STATUS, all_error_classes
 from scripts.generate_docs import DOCS, SERVICES, pages
 from scripts.generate_protos import ROOT, differences, generate
+
+METRIC_NAME = re.compile(r'"(mesh_[a-z_]+)"')
 
 
 @pytest.mark.parametrize("name", ["configuration.md", "errors.md", "metrics.md"])
@@ -34,3 +37,17 @@ def test_every_setting_stands_in_the_page_with_a_meaning(service: str) -> None:
     for name, field in SERVICES[service].model_fields.items():
         assert field.description, f"{service}: {name} has no description"
         assert f"`{prefix}{name.upper()}`" in page
+
+
+def test_every_metric_of_the_code_stands_in_the_page() -> None:
+    page = pages()["metrics.md"]
+    files = [path for path in ROOT.glob("*/**/metrics.py") if path.is_relative_to(ROOT / "gateway")]
+    named = {name for path in files for name in METRIC_NAME.findall(path.read_text())}
+    assert len(named) > 30
+    assert {name for name in named if f"`{name}`" not in page} == set()
+
+
+def test_every_part_of_a_file_is_told() -> None:
+    page = pages()["configuration.md"]
+    parts = ("versions", "canary", "canary.steps", "canary.guards", "limits", "limits.tokens", "defaults")
+    assert [part for part in parts if f"### {part}\n" not in page] == []

@@ -31,14 +31,14 @@ def test_a_sound_file_is_summarised(tmp_path: Path) -> None:
     assert summary.context_length == 512
     assert summary.vocabulary_size == len(vocabulary())
     assert summary.parameter_count == sum(tensor.values.size for tensor in llama_tensors())
-    # One layer, one KV head of 16, keys and values, four bytes each.
-    assert summary.kv_bytes_per_token() == 128
+    # One layer, one KV head of 16, keys and values, two bytes each.
+    assert summary.kv_bytes_per_token() == 64
 
 
 def test_heads_may_differ_by_layer(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(llama_file(llama__block_count=2, llama__attention__head_count_kv=[1, 2]))
-    assert read_gguf(path).kv_bytes_per_token() == 3 * 128
+    assert read_gguf(path).kv_bytes_per_token() == 3 * 64
 
 
 @pytest.mark.parametrize("share", [0.0, 0.00001, 0.001, 0.01, 0.05, 0.1, 0.3, 0.6, 0.9, 0.999])

@@ -24,7 +24,7 @@ SUMMARY = GgufSummary(
     1_000_000,
     4_000_000,
 )
-BYTES_PER_TOKEN = 4 * 2 * 128 * 4
+BYTES_PER_TOKEN = 4 * 2 * 128 * 2
 
 
 def size(**settings: Any) -> CacheSize:

@@ -144,6 +144,27 @@ def test_nobody_is_admitted_after_a_preemption_until_a_job_ends() -> None:
     assert list(under_test.running) == [young, new]
 
 
+def test_the_next_job_is_the_one_whose_turn_is_first_and_of_equal_ones_the_one_that_came_first() -> None:
+    under_test = scheduler(slots=1)
+    jobs = [job(prompt(at, 4), turn_s=turn) for at, turn in enumerate((5.0, 1.0, 5.0, 0.0))]
+    for waiting in jobs:
+        under_test.enqueue(waiting)
+    assert list(under_test.waiting) == [jobs[3], jobs[1], jobs[0], jobs[2]]
+    under_test.admit()
+    assert under_test.running == [jobs[3]]
+
+
+def test_a_preempted_job_goes_before_newcomers_of_any_class() -> None:
+    under_test = scheduler(slots=2)
+    old, young, newcomer = job(prompt(1, 4)), job(prompt(2, 4)), job(prompt(3, 4), turn_s=-1e9)
+    under_test.enqueue(old)
+    under_test.enqueue(young)
+    step(under_test)
+    under_test.make_room()
+    under_test.enqueue(newcomer)
+    assert list(under_test.waiting) == [young, newcomer]
+
+
 def test_a_preempted_job_goes_on_with_the_tokens_it_made() -> None:
     under_test = scheduler(slots=2)
     old, young = job(prompt(1, 4)), job(prompt(2, 4))
