@@ -56,8 +56,8 @@ class PacedWorker(_Servicer):  # type: ignore[misc]
         self._slots = slots
         self._service_s = service_s
         self._token_gap_s = token_gap_s
-        self._mute = mute
-        self._free = asyncio.Semaphore(slots)
+        self.is_mute = mute
+        self.free = asyncio.Semaphore(slots)
         self._health = HealthBoard(lambda: {name: True})
         self._server: grpc.aio.Server | None = None
 
@@ -133,20 +133,20 @@ class _Turn:
 
     async def __aenter__(self) -> None:
         worker = self._worker
-        if worker._mute:
+        if worker.is_mute:
             await asyncio.Event().wait()
         worker.stats.waiting += 1
         try:
-            await worker._free.acquire()
+            await worker.free.acquire()
         finally:
             worker.stats.waiting -= 1
         worker.stats.running += 1
         worker.stats.started += 1
         worker.stats.started_late += time.monotonic() > self._deadline
 
-    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
         worker = self._worker
-        worker._free.release()
+        worker.free.release()
         worker.stats.running -= 1
         worker.stats.cancelled += error is not None
         worker.stats.completed += error is None

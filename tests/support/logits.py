@@ -18,7 +18,7 @@ class Logits:
 
     def gap(self, prompt: str, answer: Sequence[int], forbidden: Collection[int] = ()) -> float:
         """Distance of the two best logits behind a prompt and the tokens of its answer so far."""
-        self._llama.reset()
+        self._llama.reset()  # type: ignore[no-untyped-call]
         self._llama.eval([*self._llama.tokenize(prompt.encode(), add_bos=True), *answer])
         logits = np.array(self._llama.eval_logits[-1], dtype=np.float64)
         logits[list(forbidden)] = -np.inf

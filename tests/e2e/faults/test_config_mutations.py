@@ -25,9 +25,9 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
 SHORT: dict[str, Any] = {"prompt": "a", "max_tokens": 4, "temperature": 0}
 PARSERS: dict[str, Callable[[str], object]] = {
-    "models": lambda text: parse_models(text),
-    "keys": lambda text: parse_keys(text),
-    "tenants": lambda text: parse_tenants(text),
+    "models": parse_models,
+    "keys": parse_keys,
+    "tenants": parse_tenants,
 }
 METRICS = {"models": "registry", "keys": "keys", "tenants": "tenants"}
 GRAMMAR = (

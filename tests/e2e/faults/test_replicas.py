@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ async def test_f4_a_replica_that_never_sends_a_first_token_is_left_and_ejected(
     prompts = [SHORT | {"prompt": f"{number}"} for number in range(8)]  # each replica is the first of some
 
     async def ask_all(client: MeshClient) -> list[Outcome]:
-        return await asyncio.gather(*(one_call(lambda one=one: _streamed(client, one)) for one in prompts))
+        return await asyncio.gather(*(one_call(partial(_streamed, client, one)) for one in prompts))
 
     started = time.monotonic()
     async with MeshClient(gateway.grpc_target) as client:

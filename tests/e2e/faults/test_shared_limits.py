@@ -97,7 +97,7 @@ def _wait_until_heard(gateways: Sequence[MeshProcess]) -> None:
     for gateway in gateways:
         before = _renewals(gateway)
         wait_until(
-            lambda one=gateway, least=before + 2: _renewals(one) >= least,  # type: ignore[misc]
+            lambda one=gateway, least=before + 2: _renewals(one) >= least,
             "leases are renewed",
             5.0,
         )
