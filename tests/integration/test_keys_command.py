@@ -55,7 +55,8 @@ def test_a_key_is_made_with_its_rights_and_its_end(tmp_path: Path) -> None:
     assert (key.limits.requests_per_second, key.limits.burst, key.limits.concurrency) == (5, 20, 4)
     assert (key.limits.tokens.amount, key.limits.tokens.per) == (100_000, "minute")
     assert key.expires is not None
-    assert abs(key.expires - NOW - datetime.timedelta(days=30)) < datetime.timedelta(minutes=5)
+    now = datetime.datetime.now(datetime.UTC)
+    assert abs(key.expires - now - datetime.timedelta(days=30)) < datetime.timedelta(minutes=5)
     assert works(tmp_path, facts["key"])
     assert not works(tmp_path, facts["key"], in_s=31 * 86_400)
 

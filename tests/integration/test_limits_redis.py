@@ -156,10 +156,10 @@ def test_a_killed_gateway_and_a_killed_redis_never_let_the_budget_be_overshot(
 ) -> None:
     rule, amount = budget(30_000), 30_000
     for gateway in gateways:
-        gateway.tell("pound", rule=rule, each=10, for_s=2.0, pause_s=0.002)
+        gateway.tell("pound", rule=rule, each=10, for_s=4.0, pause_s=0.002)
     time.sleep(0.4)
     gateways[0].kill()
-    time.sleep(1.3)  # until the others have heard what it held
+    time.sleep(3.0)  # until the others have heard what it held
     redis.kill()
     rest = gateways[1:]
     for gateway in rest:
@@ -185,7 +185,7 @@ def test_a_redis_that_comes_back_empty_under_load_grants_nothing_twice(
     rule = budget(when_gone=when_gone)
     all_answers(gateways, "pound", rule=rule, each=900, times=1)
     for gateway in gateways:
-        gateway.tell("pound", rule=rule, each=290, for_s=4.0, pause_s=0.01)
+        gateway.tell("pound", rule=rule, each=290, for_s=8.0, pause_s=0.01)
         redis.kill()
     redis.start()
     for gateway in gateways:

@@ -13,6 +13,7 @@ from inference_mesh.errors import (
     InputTooLongError,
     InvalidInputError,
     PayloadMismatchError,
+    TokenBudgetError,
 )
 from inference_mesh.v1 import payload_pb2
 from tests.support.gguf_files import llama_file
@@ -31,6 +32,9 @@ from tests.support.llama_engine import (
     sampled,
 )
 from workers.engine import EngineRequest
+
+PROMPT_TOKENS = 12
+"""Of "Who are you?" in tiny-chat's template."""
 
 STOP = payload_pb2.FINISH_REASON_STOP
 LENGTH = payload_pb2.FINISH_REASON_LENGTH
@@ -61,6 +65,7 @@ async def test_the_model_says_what_it_is_and_an_answer_is_complete() -> None:
     async with running() as engine:
         assert (engine.model.name, engine.model.runtime) == ("tiny", "llama.cpp")
         assert (engine.model.task, engine.model.ready) == (payload_pb2.TASK_GENERATE, True)
+        assert engine.model.slots == engine.load_now().slots == 8
         answer = await ask(engine, question("Who are you?"))
     last = answer.chunks[-1]
     assert answer.finish_reason == STOP
@@ -106,21 +111,53 @@ async def test_prompts_that_arrive_together_share_the_prefill_of_their_beginning
     assert [answer.text for answer in together] == [answer.text for answer in alone]
 
 
-async def test_max_tokens_and_the_clamp_of_the_gateway_end_an_answer_by_length() -> None:
+@pytest.mark.parametrize(
+    ("fields", "made", "reason"),
+    [
+        ({"max_tokens": 5, "max_tokens_limit": 7}, 5, "MAX_TOKENS"),
+        ({"max_tokens_limit": 1000}, 256, "MAX_TOKENS"),
+        ({"max_tokens": 50, "max_tokens_limit": 7}, 7, "CLAMP"),
+        ({"max_tokens": 2000}, 300 - PROMPT_TOKENS, "CONTEXT"),
+        ({"max_tokens": 50, "token_budget": PROMPT_TOKENS + 3}, 3, "TOKEN_BUDGET"),
+        ({"max_tokens": 50, "token_budget": PROMPT_TOKENS + 1}, 1, "TOKEN_BUDGET"),
+    ],
+)
+async def test_an_answer_ends_at_its_nearest_limit_and_says_which(
+    fields: dict[str, Any], made: int, reason: str
+) -> None:
+    async with running(context_tokens=300) as engine:
+        answer = await ask(engine, question("Who are you?", sampling=ENDLESS, **fields))
+    last = answer.chunks[-1].output.generate
+    assert answer.usage.prompt_tokens == PROMPT_TOKENS
+    assert (answer.usage.completion_tokens, last.finish_reason) == (made, LENGTH)
+    assert payload_pb2.LengthReason.Name(last.length_reason) == f"LENGTH_REASON_{reason}"
+    assert {chunk.output.generate.length_reason for chunk in answer.chunks[:-1]} == {0}
+
+
+async def test_an_answer_that_ends_by_itself_names_no_limit() -> None:
     async with running() as engine:
-        asked = await ask(engine, generate("One", max_tokens=5, sampling=ENDLESS))
-        clamped = await ask(engine, generate("One", max_tokens=50, max_tokens_limit=7, sampling=ENDLESS))
-        default = await ask(engine, generate("One", max_tokens_limit=1000, sampling=ENDLESS))
-    answers = (asked, clamped, default)
-    assert [answer.usage.completion_tokens for answer in answers] == [5, 7, 256]
-    assert {answer.finish_reason for answer in answers} == {LENGTH}
+        answer = await ask(engine, question("Who are you?"))
+    assert answer.finish_reason == STOP
+    assert answer.chunks[-1].output.generate.length_reason == payload_pb2.LENGTH_REASON_UNSPECIFIED
 
 
-async def test_the_end_of_the_context_ends_an_answer_by_length() -> None:
-    async with running(context_tokens=64) as engine:
-        answer = await ask(engine, generate("Once", max_tokens=500, sampling=ENDLESS))
-    assert answer.finish_reason == LENGTH
-    assert answer.usage.prompt_tokens + answer.usage.completion_tokens == 64
+async def test_a_budget_without_room_for_one_token_is_refused_before_anything_is_computed() -> None:
+    counts = Counts()
+    async with running(observer=counts) as engine:
+        for budget in (PROMPT_TOKENS, 1, 0):
+            with pytest.raises(TokenBudgetError):
+                await ask(engine, question("Who are you?", token_budget=budget))
+        assert engine.load_now().queued == 0
+    assert counts.batches == []
+
+
+async def test_the_prompts_length_is_told_before_anything_is_computed() -> None:
+    counts = Counts()
+    async with running(observer=counts) as engine:
+        first, *rest = (await ask(engine, question("Who are you?"))).chunks
+    assert not first.has_output
+    assert first.prompt_tokens == PROMPT_TOKENS
+    assert all(chunk.has_output for chunk in rest)
 
 
 async def test_a_prompt_that_is_too_long_is_refused_with_both_numbers() -> None:
@@ -181,18 +218,6 @@ async def test_a_seed_makes_an_answer_reproducible() -> None:
         first, again, different = [await ask(engine, request) for request in requests]
     assert again.text == first.text
     assert different.text != first.text
-
-
-async def test_a_broken_stream_is_resumed_as_it_would_have_gone_on() -> None:
-    fields: dict[str, Any] = {"max_tokens": 20, "sampling": sampled(3, logit_bias={0: -100, 2: -100})}
-    async with running() as engine:
-        whole = await ask(engine, question(QUESTIONS[0], **fields))
-        resumed = await ask(engine, question(QUESTIONS[0], delivered_tokens=whole.tokens[:8], **fields))
-        nothing = await ask(engine, question(QUESTIONS[0], delivered_tokens=whole.tokens, **fields))
-    assert resumed.tokens == whole.tokens[8:]
-    assert whole.text.endswith(resumed.text)
-    assert resumed.usage.completion_tokens == whole.usage.completion_tokens == 20
-    assert (nothing.text, nothing.finish_reason) == ("", LENGTH)
 
 
 @pytest.mark.parametrize("seed", range(6))

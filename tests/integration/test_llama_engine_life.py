@@ -35,7 +35,14 @@ from tests.support.llama_engine import (
 )
 from workers.llama.engine import LlamaEngine
 from workers.llama.settings import LlamaSettings
+from workers.priority import Priority
 
+WAITING = (
+    ("bulk", Priority.BULK),
+    ("first", Priority.NORMAL),
+    ("second", Priority.NORMAL),
+    ("high", Priority.HIGH),
+)
 LENGTH = payload_pb2.FINISH_REASON_LENGTH
 BYTES_PER_CELL = 5 * 2 * 2 * 32 * 2
 """Layers, KV heads, keys and values, width, bytes of the tiny model."""
@@ -86,6 +93,52 @@ async def test_a_deadline_that_passes_in_the_answer_ends_it() -> None:
             await ask(engine, generate("Once", deadline=now - 1))
         await until(lambda: engine.load_now().running == 0)
         assert counts.dropped == 0
+
+
+async def test_a_storm_of_deadlines_costs_no_work_and_leaves_nothing_behind() -> None:
+    counts = Counts()
+    async with running(slots=1, max_queue=500, observer=counts) as engine:
+        slow = await begun(engine, generate("Once", max_tokens=2000, sampling=ENDLESS))
+        deadline = asyncio.get_running_loop().time() + 0.3
+        storm = [generate("Late", max_tokens=50, deadline=deadline) for _ in range(200)]
+        results = await asyncio.gather(*(ask(engine, late) for late in storm), return_exceptions=True)
+        assert {type(result) for result in results} == {DeadlineExceededError}
+        await until(lambda: counts.dropped == len(storm))
+        assert engine.load_now().queued == 0
+        assert max(counts.batches) == 1
+        await slow.aclose()
+        now = asyncio.get_running_loop().time()
+        assert (await ask(engine, question("Who are you?", deadline=now + 1))).text
+        assert counts.dropped == len(storm)
+
+
+async def test_no_token_is_made_for_a_caller_who_left() -> None:
+    counts = Counts()
+    async with running(slots=2, observer=counts) as engine:
+        stream = await begun(engine, generate("Once", max_tokens=2000, sampling=ENDLESS))
+        await stream.aclose()
+        await until(lambda: engine.load_now().running == 0)
+        computed = len(counts.batches)
+        await ask(engine, question("Who are you?", max_tokens=1))
+        assert len(counts.batches) <= computed + 2
+
+
+async def test_what_waits_has_its_turn_by_priority_and_then_by_arrival() -> None:
+    ended: list[str] = []
+    async with running(slots=1) as engine:
+
+        async def visit(name: str, priority: Priority) -> None:
+            await ask(engine, generate("Once", max_tokens=3, priority=priority))
+            ended.append(name)
+
+        slow = await begun(engine, generate("Once", max_tokens=2000, sampling=ENDLESS))
+        async with asyncio.TaskGroup() as group:
+            for name, priority in WAITING:
+                group.create_task(visit(name, priority))
+                await asyncio.sleep(0)
+            await until(lambda: engine.load_now().queued == len(WAITING))
+            await slow.aclose()
+    assert ended == ["high", "first", "second", "bulk"]
 
 
 async def test_a_full_queue_is_refused_with_a_hint() -> None:

@@ -31,6 +31,9 @@ from tests.support.onnx_models import lookup_model, token_vectors_model, write, 
 from workers.engine import Chunk
 from workers.onnx.engine import OnnxEngine
 from workers.onnx.settings import OnnxSettings
+from workers.priority import Priority
+
+HIGH, NORMAL, BULK = Priority.HIGH, Priority.NORMAL, Priority.BULK
 
 
 @pytest.fixture
@@ -125,11 +128,50 @@ async def test_a_full_queue_is_refused_with_a_hint(lookup: Path) -> None:
         assert refusal.value.retry_after_s is not None
 
 
+async def test_what_waits_has_its_turn_by_priority(tmp_path: Path) -> None:
+    ended: list[str] = []
+    fixed = write(lookup_model(), tmp_path / "fixed", {"batching": False})
+    async with running(fixed, sessions=1) as engine, asyncio.TaskGroup() as group:
+
+        async def visit(name: str, priority: Priority) -> None:
+            await answer(engine, index_payload(1), priority=priority)
+            ended.append(name)
+
+        await occupy(engine, group)
+        for name, priority in (("bulk", BULK), ("first", NORMAL), ("second", NORMAL), ("high", HIGH)):
+            group.create_task(visit(name, priority))
+        await until(lambda: engine.load_now().queued == 4)
+    assert ended == ["high", "first", "second", "bulk"]
+
+
+async def test_a_storm_of_deadlines_costs_no_work_and_leaves_nothing_behind(lookup: Path) -> None:
+    observer = Counts()
+    async with running(lookup, observer, sessions=1, max_queue=500) as engine:
+        async with asyncio.TaskGroup() as group:
+            await occupy(engine, group)
+            storm = [
+                group.create_task(answer_or_error(engine, index_payload(1), timeout_s=0.01))
+                for _ in range(200)
+            ]
+        assert {type(late.result()) for late in storm} == {DeadlineExceededError}
+        assert observer.batches == [1]
+        assert observer.dropped == len(storm)
+        assert (engine.load_now().queued, engine.load_now().running) == (0, 0)
+        await answer(engine, index_payload(1), timeout_s=1.0)
+
+
 async def test_the_load_counts_sessions_and_requests(lookup: Path) -> None:
     async with running(lookup, sessions=2) as engine, asyncio.TaskGroup() as group:
         assert (engine.load_now().utilization, engine.load_now().queued) == (0.0, 0)
         await occupy(engine, group)
         assert engine.load_now().utilization == 0.5
+        assert engine.load_now().slots == engine.model.slots == 2 * 32
+
+
+async def test_a_model_that_runs_requests_singly_has_few_slots(tmp_path: Path) -> None:
+    fixed = write(lookup_model(), tmp_path / "fixed", {"batching": False})
+    async with running(fixed, sessions=2) as engine:
+        assert engine.model.slots == 2 * 4
 
 
 async def test_closing_fails_what_runs_and_what_waits(lookup: Path) -> None:

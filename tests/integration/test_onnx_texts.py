@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference_mesh.errors import InputTooLongError, InvalidInputError, ModelNotReadyError
+from inference_mesh.errors import (
+    InputTooLongError,
+    InvalidInputError,
+    ModelNotReadyError,
+    TokenBudgetError,
+)
 from inference_mesh.v1 import payload_pb2
 from tests.support.onnx_engine import (
     Counts,
@@ -45,6 +50,25 @@ async def test_a_text_model_is_recognised_by_its_files(text_model: Path) -> None
     assert vectors_of(chunk).shape == (2, 8)
     assert np.allclose(np.linalg.norm(vectors_of(chunk), axis=1), 1, atol=1e-6)
     assert chunk.usage == payload_pb2.Usage(prompt_tokens=4 + 3)
+
+
+async def test_texts_over_the_token_budget_are_refused_before_they_are_computed(text_model: Path) -> None:
+    observer = Counts()
+    async with running(text_model, observer) as engine:
+        for budget in (6, 0):
+            with pytest.raises(TokenBudgetError):
+                await answer(engine, embed_payload("happy dog", "cat"), token_budget=budget)
+        assert observer.batches == []
+        assert engine.load_now().queued == 0
+        chunk = await answer(engine, embed_payload("happy dog", "cat"), token_budget=7)
+    assert chunk.prompt_tokens == 7
+
+
+async def test_tensors_cost_no_tokens(text_model: Path) -> None:
+    ids = np.array([[2, 9, 3]], dtype=np.int64)
+    payload = tensors_payload(input_ids=ids, attention_mask=np.ones_like(ids))
+    async with running(text_model) as engine:
+        assert (await answer(engine, payload, token_budget=0)).prompt_tokens == 0
 
 
 async def test_padding_does_not_change_a_mean(text_model: Path) -> None:

@@ -99,10 +99,21 @@ def llama_file(**changes: Value) -> bytes:
 
 def vocabulary() -> list[str]:
     """Three control tokens, the 256 bytes as GPT-2 writes them, and one merged token."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
+    printable, others = _bytes_in_order()
     characters = [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]
     return [*CONTROL_TOKENS, *characters, "he"]
+
+
+def token_bytes() -> list[bytes]:
+    """The bytes of each token of `vocabulary`; a control token has none."""
+    printable, others = _bytes_in_order()
+    return [b""] * len(CONTROL_TOKENS) + [bytes([byte]) for byte in (*printable, *others)] + [b"he"]
+
+
+def _bytes_in_order() -> tuple[list[int], list[int]]:
+    """Bytes that GPT-2 writes as they are, and the rest."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    return printable, [byte for byte in range(256) if byte not in printable]
 
 
 def _text(text: str) -> bytes:

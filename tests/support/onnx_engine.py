@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,10 +50,12 @@ async def running(
         await engine.close()
 
 
-async def answer(engine: OnnxEngine, payload: payload_pb2.Payload, timeout_s: float | None = None) -> Chunk:
-    """The one chunk of a request."""
+async def answer(
+    engine: OnnxEngine, payload: payload_pb2.Payload, timeout_s: float | None = None, **terms: Any
+) -> Chunk:
+    """The one chunk of a request; terms: fields of the EngineRequest."""
     deadline = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
-    chunks = [chunk async for chunk in engine.submit(EngineRequest(payload, deadline))]
+    chunks = [chunk async for chunk in engine.submit(EngineRequest(payload, deadline, **terms))]
     assert len(chunks) == 1
     return chunks[0]
 
@@ -98,9 +101,11 @@ async def occupy(engine: OnnxEngine, group: asyncio.TaskGroup) -> asyncio.Task[C
     return slow
 
 
-async def answer_or_error(engine: OnnxEngine, payload: payload_pb2.Payload) -> Chunk | MeshError:
+async def answer_or_error(
+    engine: OnnxEngine, payload: payload_pb2.Payload, timeout_s: float | None = None
+) -> Chunk | MeshError:
     """The one chunk of a request, or its error."""
     try:
-        return await answer(engine, payload)
+        return await answer(engine, payload, timeout_s)
     except MeshError as error:
         return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import subprocess
@@ -50,6 +51,8 @@ async def test_f20_a_jump_of_the_clock_changes_no_rate_and_no_measured_time(
     assert 20 <= admitted <= 5 + 20 * elapsed_s
     assert all(one.is_refused for one in (*before, *after) if one.error is not None)
     logged = [json.loads(line) for line in gateway.log_text().splitlines() if line.startswith("{")]
+    told = [datetime.datetime.fromisoformat(line["time"]) for line in logged]
+    assert (told[-1] - told[0]).total_seconds() == pytest.approx(jump_s, abs=60), "the clock jumped"
     durations = [line["duration_s"] for line in logged if "duration_s" in line]
     assert len(durations) >= 100
     assert min(durations) >= 0

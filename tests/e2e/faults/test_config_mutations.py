@@ -18,7 +18,7 @@ from inference_mesh.config.keys_file import parse_keys
 from inference_mesh.config.models_file import parse_models
 from inference_mesh.config.tenants_file import parse_tenants
 from tests.e2e.faults.conftest import Paced, Scale, entry, write_keys, write_yaml
-from tests.support.load import at_concurrency, failures
+from tests.support.load import at_concurrency, failures, one_call
 from tests.support.processes import MeshProcess, http_text_of, metric_sum
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
@@ -29,7 +29,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "keys": parse_keys,
     "tenants": parse_tenants,
 }
-METRICS = {"models": "registry", "keys": "keys", "tenants": "tenants"}
+METRICS = ("registry", "keys", "tenants")
 GRAMMAR = (
     "{",
     "}",
@@ -94,57 +94,74 @@ async def test_f19_mutations_of_the_three_files_fail_no_call_and_a_good_file_is_
         [entry([worker])],
         *("--keys", str(files["keys"]), "--tenants", str(files["tenants"])),
     )
-    good = {kind: file.read_text() for kind, file in files.items()}
-    rng = random.Random(20261123)
-    mutations = int(scale.of(50, 1000))
+    breaker = _Breaker(files, gateway, entry([worker]))
     async with MeshClient(gateway.grpc_target, api_key=keys["blue"]) as client:
         await client.infer("chat", SHORT)
-        breaking = asyncio.ensure_future(_break(files, good, gateway, rng, mutations))
+        breaking = asyncio.ensure_future(breaker.run(client, rounds=int(scale.of(5, 300))))
         outcomes = []
         while not breaking.done():
-            outcomes += await at_concurrency(lambda: client.infer("chat", SHORT), clients=4, seconds=1)
-        slowest_s = await breaking
+            outcomes += await at_concurrency(lambda: client.infer("chat", SHORT), clients=4, seconds=0.5)
+        await breaking
     assert failures(outcomes) == []
-    assert len(outcomes) > mutations
-    assert slowest_s < 2.0
+    assert len(outcomes) > 100
+    assert breaker.slowest_s < 2.0
+    assert breaker.seen_bad >= 0.9 * breaker.written
 
 
-async def _break(
-    files: dict[str, Path], good: dict[str, str], gateway: MeshProcess, rng: random.Random, mutations: int
-) -> float:
-    """Write broken files, and after every tenth one a good one; the slowest of these to be live."""
-    slowest_s = 0.0
-    for number in range(mutations):
-        kind = rng.choice(tuple(files))
-        text = _mutated(good[kind], rng)
+class _Breaker:
+    """Breaks all three files again and again, and in between writes good ones, which must be live soon.
+
+    written: broken files; seen_bad: how many of these the gateway said that it refused.
+    slowest_s: until a good registry was live and every file was told to be good.
+    """
+
+    def __init__(self, files: dict[str, Path], gateway: MeshProcess, model: dict[str, Any]) -> None:
+        self._files = files
+        self._good = {kind: file.read_text() for kind, file in files.items()}
+        self._gateway = gateway
+        self._model = model
+        self._rng = random.Random(20261123)
+        self.written, self.seen_bad, self.slowest_s = 0, 0, 0.0
+
+    async def run(self, client: MeshClient, *, rounds: int) -> None:
+        """Rounds of one to three states of broken files, then good ones."""
+        for number in range(rounds):
+            for _ in range(self._rng.randint(1, 3)):
+                for kind, file in self._files.items():
+                    self._break(kind, file)
+                await asyncio.sleep(0.6)  # the gateway looks each 0.5 s
+                self.seen_bad += await asyncio.to_thread(lambda: 3 - self._states())
+            await self._mend(client, f"v{number}")
+
+    def _break(self, kind: str, file: Path) -> None:
+        text = self._good[kind]
         while not _is_bad(kind, text):
-            text = _mutated(good[kind], rng)
-        if number % 2:
-            files[kind].write_text(text)  # in place, as an editor does: half of it may be read
+            text = _mutated(self._good[kind], self._rng)
+        if self._rng.random() < 0.5:
+            file.write_text(text)  # in place, as an editor does: half of it may be read
         else:
-            temporary = files[kind].with_suffix(".new")
+            temporary = file.with_suffix(".new")
             temporary.write_text(text)
-            temporary.replace(files[kind])
-        await asyncio.sleep(0.02)
-        if number % 10 == 9:
-            for one, file in files.items():
-                file.write_text(good[one] + f"# {number}\n")
-            slowest_s = max(slowest_s, await asyncio.to_thread(_until_good, gateway))
-    return slowest_s
+            temporary.replace(file)
+        self.written += 1
 
+    async def _mend(self, client: MeshClient, alias: str) -> None:
+        """Good files, the registry with a new alias; waits until it can be called by it."""
+        for kind in ("keys", "tenants"):
+            self._files[kind].write_text(self._good[kind])
+        write_yaml(self._files["models"], {"version": 1, "models": [self._model | {"aliases": [alias]}]})
+        started = time.monotonic()
+        while (await one_call(lambda: client.infer(alias, SHORT))).error is not None or (
+            await asyncio.to_thread(self._states) < len(self._files)
+        ):
+            assert time.monotonic() - started < 10, "a good file was not live"
+            await asyncio.sleep(0.05)
+        self.slowest_s = max(self.slowest_s, time.monotonic() - started)
 
-def _until_good(gateway: MeshProcess) -> float:
-    """Seconds until every file is told to be good again."""
-    started = time.monotonic()
-    while time.monotonic() - started < 10:
-        page = http_text_of(f"{gateway.url}/metrics")
-        states = [
-            metric_sum(page, f"mesh_gateway_{name}_last_reload_successful") for name in METRICS.values()
-        ]
-        if all(states):
-            return time.monotonic() - started
-        time.sleep(0.05)
-    raise AssertionError("a good file was not live within 10 s")
+    def _states(self) -> int:
+        """How many of the files were good when they were last read."""
+        page = http_text_of(f"{self._gateway.url}/metrics")
+        return int(sum(metric_sum(page, f"mesh_gateway_{name}_last_reload_successful") for name in METRICS))
 
 
 async def test_f19_a_change_of_a_mounted_folder_is_live_within_2_s_and_never_half(

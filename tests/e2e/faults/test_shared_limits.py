@@ -43,15 +43,12 @@ class Trio:
         worker = paced.worker(slots=64, service_s=0.005)
         self.keys = write_keys(folder / "keys.yaml", ["blue"])
         write_yaml(folder / "tenants.yaml", {"tenants": [{"name": "blue", "limits": limits}]})
-        self.gateways = [
-            paced.gateway(
-                folder,
-                [entry([worker])],
-                *("--keys", str(folder / "keys.yaml"), "--tenants", str(folder / "tenants.yaml")),
-                *("--redis-url", redis.url, "--replicas", str(GATEWAYS)),
-            )
-            for _ in range(GATEWAYS)
-        ]
+        models = write_yaml(folder / "models.yaml", {"version": 1, "models": [entry([worker])]})
+        files = ("--keys", str(folder / "keys.yaml"), "--tenants", str(folder / "tenants.yaml"))
+        shared = ("--redis-url", redis.url, "--replicas", str(GATEWAYS))
+        self.gateways = [paced.group.gateway(models, *files, *shared) for _ in range(GATEWAYS)]
+        for gateway in self.gateways:
+            gateway.wait_until_ready()
         self.clients = [
             MeshClient(gateway.grpc_target, api_key=self.keys["blue"]) for gateway in self.gateways
         ]
@@ -82,8 +79,8 @@ class Trio:
     async def exhaust(self, clients: Sequence[MeshClient]) -> None:
         """Send until nothing was let through for a while, so that leases had time to come back."""
         quiet_since = time.monotonic()
-        while time.monotonic() - quiet_since < 4:
-            if await self.spend(clients, calls=12):
+        while time.monotonic() - quiet_since < 3:
+            if await self.spend(clients, calls=36):
                 quiet_since = time.monotonic()
             await asyncio.sleep(0.1)
 

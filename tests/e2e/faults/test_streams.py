@@ -23,7 +23,7 @@ MIB = 1024 * 1024
 async def test_f24_many_streams_side_by_side_lose_no_token_and_stay_close_to_their_pace(
     paced: Paced, tmp_path: Path, scale: Scale
 ) -> None:
-    streams, seconds = int(scale.of(50, 100)), scale.of(6, 60)
+    streams, seconds = int(scale.of(50, 100)), scale.of(4, 60)
     worker = paced.worker(slots=1000, token_gap_s=GAP_S)
     gateway = paced.gateway(tmp_path, [entry([worker])])
     direct = await _gaps(worker.grpc_target, streams, 3)

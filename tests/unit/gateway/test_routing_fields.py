@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 
 import pytest
@@ -23,7 +24,10 @@ def test_what_a_client_wrote_is_read(model: str, version: str, request_id: str, 
     )
     wanted = RoutingFields(model, version, request_id)
     if model:
-        assert routing_fields(native.SerializeToString()) == wanted
+        message = native.SerializeToString()
+        read = routing_fields(message)
+        assert dataclasses.replace(read, payload_start=-1) == wanted
+        assert message[read.payload_start :] == payload.SerializeToString()
         assert routing_fields(other.SerializeToString()) == wanted
 
 
