@@ -137,7 +137,7 @@ class Serving:
     async def _grant(self, call: Call, admitted: Admit, facts: RequestFacts) -> None:
         """Take from every limit of the call what it does not hold yet. Raises QuotaError."""
         tenant = admitted.caller.tenant
-        cost = cost_of(facts, tenant, admitted.model)
+        cost = wish = cost_of(facts, tenant, admitted.model)
         rules = self._policy.rules_of(admitted.caller, admitted.model)
         rules = tuple(rule for rule in rules if rule.name not in call.held) if call.held else rules
         if rules:
@@ -151,7 +151,7 @@ class Serving:
                 cost = Cost(cost.prompt_tokens, grant.completion_tokens)
         call.cost = cost
         if facts.is_generate and (call.token_total is not None or has_defaults(tenant)):
-            call.defaults = defaults_for_worker(tenant, cost)
+            call.defaults = defaults_for_worker(tenant, wish)
 
     async def _acquired(self, rules: tuple[LimitRule, ...], cost: Cost) -> Grant | Refuse:
         now_s = asyncio.get_running_loop().time()

@@ -15,6 +15,7 @@ from inference_mesh.client import MeshClient
 from inference_mesh.metadata import DELIVERED, value_of
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
 from tests.e2e.faults.conftest import write_yaml
+from tests.support.exact_model import write_exact
 from tests.support.logits import Logits, first_difference
 from tests.support.processes import TINY_CHAT, MeshProcess, ProcessGroup, http_text_of, metric_sum
 
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.faults
 
 NEVER_ENDING = {"0": -100, "1": -100, "2": -100}
 TOKENS = 600
+CLOSE = 1e-3
 QUESTIONS = ("Who are you?", "What is an inference mesh?", "Tell me a story.", "What can you do?")
 GREEDY: dict[str, Any] = {
     "prompt": "Once upon a time",
@@ -33,8 +35,10 @@ SEEDED = {**GREEDY, "temperature": 0.9, "seed": 7}
 UNSEEDED = {key: value for key, value in GREEDY.items() if key != "temperature"}
 
 
-def _mesh(group: ProcessGroup, folder: Path, **fields: Any) -> tuple[list[MeshProcess], MeshProcess]:
-    workers = [group.worker(TINY_CHAT, name="tiny-chat", runtime="llama") for _ in range(2)]
+def _mesh(
+    group: ProcessGroup, folder: Path, model: Path = TINY_CHAT, **fields: Any
+) -> tuple[list[MeshProcess], MeshProcess]:
+    workers = [group.worker(model, name="tiny-chat", runtime="llama") for _ in range(2)]
     for worker in workers:
         worker.wait_until_ready()
     targets = [worker.grpc_target for worker in workers]
@@ -58,22 +62,26 @@ async def _whole(client: MeshClient, payload: dict[str, Any]) -> tuple[list[int]
 async def test_f2_a_broken_stream_goes_on_elsewhere_to_its_whole_length(
     group: ProcessGroup, tmp_path: Path, payload: dict[str, Any]
 ) -> None:
-    workers, gateway = _mesh(group, tmp_path)
+    # Quantised weights move the logits by 0.1 and more with the shape of a batch; 32 bits do not.
+    exact = tmp_path / "exact.gguf"
+    write_exact(TINY_CHAT, exact)
+    workers, gateway = _mesh(group, tmp_path, exact)
     async with MeshClient(gateway.grpc_target, timeout_s=90) as client:
         unbroken, _ = await _whole(client, payload)
         running = [asyncio.ensure_future(_whole(client, payload)) for _ in range(8)]
         await asyncio.sleep(0.4)
         assert not any(stream.done() for stream in running)
-        workers[0].signal(signal.SIGKILL)
+        max(workers, key=_in_flight).signal(signal.SIGKILL)
         ends = await asyncio.gather(*running)
     assert {(len(tokens), said) for tokens, said in ends} == {(TOKENS, TOKENS)}
     resumed = metric_sum(
         http_text_of(f"{gateway.url}/metrics"), "mesh_gateway_broken_streams_total", result="resumed"
     )
     assert resumed > 0
-    # Text far from anything that the model was trained on is chaotic: see docs/performance.md.
-    gaps = _gaps_where_they_part(unbroken, [tokens for tokens, _ in ends])
+    gaps = _gaps_where_they_part(exact, unbroken, [tokens for tokens, _ in ends])
     print("distance of the two best logits where answers part:", gaps)
+    # A draw may also fall on the border of two tokens that are not close: seeded runs are only shown.
+    assert payload is not GREEDY or max(gaps, default=0.0) <= CLOSE
 
 
 async def test_f2_resumed_answers_equal_unbroken_ones(group: ProcessGroup, tmp_path: Path) -> None:
@@ -88,7 +96,7 @@ async def test_f2_resumed_answers_equal_unbroken_ones(group: ProcessGroup, tmp_p
             asyncio.ensure_future(_whole(client, question)) for _ in range(20) for question in questions
         ]
         await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        workers[0].signal(signal.SIGKILL)
+        max(workers, key=_in_flight).signal(signal.SIGKILL)  # prompts have a home: the other may be idle
         ends = await asyncio.gather(*running)
     resumed = metric_sum(
         http_text_of(f"{gateway.url}/metrics"), "mesh_gateway_broken_streams_total", result="resumed"
@@ -128,7 +136,7 @@ async def test_f2_a_stream_that_nobody_can_go_on_with_ends_typed_with_what_was_d
             assert tokens > 0
 
 
-def _gaps_where_they_part(unbroken: list[int], others: list[list[int]]) -> list[float]:
+def _gaps_where_they_part(model: Path, unbroken: list[int], others: list[list[int]]) -> list[float]:
     """How close the choice was at each place where an answer leaves the unbroken one.
 
     The shape of a batch moves the last bits of its logits, so a greedy choice between two that
@@ -137,11 +145,15 @@ def _gaps_where_they_part(unbroken: list[int], others: list[list[int]]) -> list[
     places = {place for tokens in others if (place := first_difference(unbroken, tokens)) is not None}
     if not places:
         return []
-    logits = Logits(TINY_CHAT)
+    logits = Logits(model)
     forbidden = [int(token) for token in NEVER_ENDING]
     gaps = [logits.gap(GREEDY["prompt"], unbroken[:place], forbidden) for place in sorted(places)]
     logits.close()
     return gaps
+
+
+def _in_flight(worker: MeshProcess) -> float:
+    return metric_sum(http_text_of(f"{worker.url}/metrics"), "mesh_worker_in_flight")
 
 
 async def _until_end(call: Any) -> tuple[int, float]:
