@@ -14,7 +14,7 @@ import pytest
 from inference_mesh.client import MeshClient
 from inference_mesh.metadata import DELIVERED, value_of
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
-from tests.e2e.faults.conftest import write_yaml
+from tests.e2e.faults.conftest import Paced, entry, write_yaml
 from tests.support.exact_model import write_exact
 from tests.support.logits import Logits, first_difference
 from tests.support.processes import TINY_CHAT, MeshProcess, ProcessGroup, http_text_of, metric_sum
@@ -69,7 +69,8 @@ async def test_f2_a_broken_stream_goes_on_elsewhere_to_its_whole_length(
     async with MeshClient(gateway.grpc_target, timeout_s=90) as client:
         unbroken, _ = await _whole(client, payload)
         running = [asyncio.ensure_future(_whole(client, payload)) for _ in range(8)]
-        await asyncio.sleep(0.4)
+        while sum(_in_flight(worker) for worker in workers) < len(running):
+            await asyncio.sleep(0.02)
         assert not any(stream.done() for stream in running)
         max(workers, key=_in_flight).signal(signal.SIGKILL)
         ends = await asyncio.gather(*running)
@@ -109,21 +110,20 @@ async def test_f2_resumed_answers_equal_unbroken_ones(group: ProcessGroup, tmp_p
     ("payload", "fields"), [(UNSEEDED, {}), (GREEDY, {"resume": False})], ids=["unseeded", "switched off"]
 )
 async def test_f2_a_stream_that_nobody_can_go_on_with_ends_typed_with_what_was_delivered(
-    group: ProcessGroup, tmp_path: Path, payload: dict[str, Any], fields: dict[str, Any]
+    paced: Paced, tmp_path: Path, payload: dict[str, Any], fields: dict[str, Any]
 ) -> None:
-    workers, gateway = _mesh(group, tmp_path, **fields)
+    workers = paced.workers(2, slots=8, token_gap_s=0.02)
+    gateway = paced.gateway(tmp_path, [entry(workers, **fields)])
     generate = payload_pb2.Generate(prompt=payload["prompt"], max_tokens=TOKENS)
-    generate.sampling.logit_bias.update({int(token): bias for token, bias in NEVER_ENDING.items()})
     if "temperature" in payload:
         generate.sampling.temperature = payload["temperature"]
-    request = inference_pb2.InferStreamRequest(
-        model="tiny-chat", payload=payload_pb2.Payload(generate=generate)
-    )
+    request = inference_pb2.InferStreamRequest(model="chat", payload=payload_pb2.Payload(generate=generate))
     async with grpc.aio.insecure_channel(gateway.grpc_target) as channel:
         stub: Any = inference_pb2_grpc.InferenceServiceStub(channel)
         calls = [stub.InferStream(request, timeout=60) for _ in range(4)]
-        reading = [asyncio.ensure_future(_until_end(call)) for call in calls]
-        await asyncio.sleep(0.4)
+        begun = [asyncio.Event() for _ in calls]
+        reading = [asyncio.ensure_future(_until_end(*one)) for one in zip(calls, begun, strict=True)]
+        await asyncio.gather(*(one.wait() for one in begun))
         for worker in workers:
             worker.signal(signal.SIGKILL)
         killed = time.monotonic()
@@ -156,12 +156,14 @@ def _in_flight(worker: MeshProcess) -> float:
     return metric_sum(http_text_of(f"{worker.url}/metrics"), "mesh_worker_in_flight")
 
 
-async def _until_end(call: Any) -> tuple[int, float]:
+async def _until_end(call: Any, begun: asyncio.Event) -> tuple[int, float]:
     """Tokens that a stream delivered, and when it ended."""
     tokens = 0
     try:
         async for piece in call:
             tokens += len(piece.output.generate.tokens)
+            if tokens:
+                begun.set()
     except grpc.aio.AioRpcError:
         pass
     return tokens, time.monotonic()

@@ -78,7 +78,7 @@ def test_a_known_id_with_a_wrong_secret_takes_as_long_as_an_unknown_id() -> None
     for number in range(200):
         key_id = f"{number:08d}"
         keys[key_id] = ApiKey(id=key_id, sha256=hashlib.sha256(key_id.encode()).hexdigest())
-    assert any(_difference(keys) < 0.05 for _ in range(5))
+    assert any(_difference(keys) < 0.05 for _ in range(20))
 
 
 def _difference(keys: dict[str, ApiKey]) -> float:
@@ -92,14 +92,20 @@ def _difference(keys: dict[str, ApiKey]) -> float:
 
 
 def _timed(keys: dict[str, ApiKey], known: list[str], unknown: list[str]) -> list[tuple[int, int]]:
+    """Who comes first in a pair finds colder caches: each kind does so half of the time."""
     found = []
-    for one, other in zip(known, unknown, strict=True):
-        started = time.perf_counter_ns()
-        authenticate(one, keys, NOW_S)
-        between = time.perf_counter_ns()
-        authenticate(other, keys, NOW_S)
-        found.append((between - started, time.perf_counter_ns() - between))
+    for number, (one, other) in enumerate(zip(known, unknown, strict=True)):
+        if number % 2:
+            found.append((_time_of(keys, one), _time_of(keys, other)))
+        else:
+            found.append((_time_of(keys, other), _time_of(keys, one))[::-1])
     return found
+
+
+def _time_of(keys: dict[str, ApiKey], credential: str) -> int:
+    started = time.perf_counter_ns()
+    authenticate(credential, keys, NOW_S)
+    return time.perf_counter_ns() - started
 
 
 def _secret() -> str:
