@@ -6,7 +6,6 @@ data path of another transport replaces this module and `upstream.relay`.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncIterator
 
 import grpc
@@ -163,7 +162,7 @@ def _oip_fields(message: bytes) -> RoutingFields:
     try:
         request_id_from(fields.request_id)
     except InvalidInputError:
-        return dataclasses.replace(fields, request_id="")
+        return fields._replace(request_id="")
     return fields
 
 

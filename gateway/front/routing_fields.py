@@ -9,7 +9,7 @@ Source: protobuf encoding, https://protobuf.dev/programming-guides/encoding.
 
 from __future__ import annotations
 
-import dataclasses
+from typing import NamedTuple
 
 from inference_mesh.errors import InvalidInputError
 
@@ -22,8 +22,7 @@ MAX_VARINT_BYTES = 10
 MAX_FIELD_NUMBER = (1 << 29) - 1
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RoutingFields:
+class RoutingFields(NamedTuple):
     """What routes a request; empty where the caller wrote nothing.
 
     payload_start: position of the first byte of field 4 behind its length; -1 = it was not seen.

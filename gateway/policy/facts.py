@@ -41,8 +41,7 @@ class Caller:
     expires_at_s: float | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """What a call brings to say who sends it.
 
     text: an API key or a token; None = neither. certificate_names: subject alternative names
@@ -53,8 +52,7 @@ class Credentials:
     certificate_names: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """What a request may use, before it ran.
 
     prompt_tokens: an upper bound, never below what the worker will count. completion_tokens:
@@ -73,8 +71,7 @@ class Cost:
 NO_COST = Cost()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class CallFacts:
+class CallFacts(NamedTuple):
     """What is known of a call before it is admitted.
 
     model, version: as the caller wrote them. metadata: what came with the call; only the
@@ -101,8 +98,7 @@ class RouteRule(enum.Enum):
     FALLBACK = "fallback"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """Where a call goes. version: empty = the registry names none, and the worker judges the caller's."""
 
     model: ModelEntry
@@ -157,8 +153,7 @@ class Refuse:
     standings: tuple[Standing, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Admit:
+class Admit(NamedTuple):
     """The call goes on: who sent it, and the model it goes to.
 
     version: the registry's; empty = it names none, and the worker judges the caller's.

@@ -7,8 +7,8 @@ tokenizer makes more of a text all the same, the worker keeps to the total that 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -31,8 +31,7 @@ WITHOUT_TOKENS = frozenset({0x2A, 0x32})
 """First byte of a payload of tensors or JSON: their tokens are not counted, so they are not parsed."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RequestFacts:
+class RequestFacts(NamedTuple):
     """What the policy reads of a native request.
 
     payload: None where it has no tokens or is not well formed, which the worker will say.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
+from typing import NamedTuple
 
 import orjson
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class UsageRecord:
+class UsageRecord(NamedTuple):
     """What one admitted call used, once it ended.
 
     time_s: Unix time of its end. outcome: its gRPC code, e.g. "OK". cached_tokens: of

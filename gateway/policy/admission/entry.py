@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
+from typing import NamedTuple
 
 from gateway.policy.facts import Priority
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class EntryFacts:
+class EntryFacts(NamedTuple):
     """One call at the door.
 
     tenant, weight: whose share it takes, and how large that is. cost: tokens that it may use,

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 
 import pytest
@@ -26,7 +25,7 @@ def test_what_a_client_wrote_is_read(model: str, version: str, request_id: str, 
     if model:
         message = native.SerializeToString()
         read = routing_fields(message)
-        assert dataclasses.replace(read, payload_start=-1) == wanted
+        assert read._replace(payload_start=-1) == wanted
         assert message[read.payload_start :] == payload.SerializeToString()
         assert routing_fields(other.SerializeToString()) == wanted
 

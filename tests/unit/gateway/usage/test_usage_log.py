@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import os
 import signal
@@ -35,7 +34,7 @@ class Sink:
 
     def add(self, *numbers: int) -> None:
         for number in numbers:
-            self.log.add(dataclasses.replace(RECORD, request_id=f"call-{number}"))
+            self.log.add(RECORD._replace(request_id=f"call-{number}"))
 
     def value(self, name: str) -> float:
         found = self.registry.get_sample_value(f"mesh_gateway_usage_{name}")
@@ -152,7 +151,7 @@ async def test_records_wait_while_the_disk_takes_none(tmp_path: Path) -> None:
 
 async def test_more_records_than_may_wait_are_counted_as_lost(tmp_path: Path) -> None:
     path = tmp_path / "usage.jsonl"
-    line_bytes = len(dataclasses.replace(RECORD, request_id="call-1").line())
+    line_bytes = len(RECORD._replace(request_id="call-1").line())
     async with opened(path, 4 * line_bytes) as sink:
         path.unlink()
         path.mkdir()
