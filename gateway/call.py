@@ -57,10 +57,11 @@ class WorkerStatusError(Exception):
 class Call:
     """One call. deadline: seconds of the loop's clock; None = no limit.
 
-    cost: what it may use; grants: what the limits gave it, held: names of those
-    limits; own_deadline: the caller's, before the model's limit; defaults: what a worker puts where
-    a request says nothing. prompt_tokens, usage: what the worker said, None before. delivered:
-    messages that the client has; delivered_tokens: of those, tokens of generate.
+    cost: what it may use; grants: what the limits gave it, held: names of those limits.
+    beginning: of the prompt that text is made from; None = no text is made. own_deadline: the
+    caller's, before the model's limit. defaults: what a worker puts where a request says nothing.
+    prompt_tokens, usage: what the worker said, None before. delivered: messages that the client
+    has; delivered_tokens: of those, tokens of generate.
     """
 
     method: str
@@ -73,6 +74,7 @@ class Call:
     admission: Admit | None = None
     cost: Cost = NO_COST
     grants: list[Grant] = dataclasses.field(default_factory=list)
+    beginning: bytes | None = None
     defaults: bytes = b""
     held: set[str] = dataclasses.field(default_factory=set)
     own_deadline: float | None = None

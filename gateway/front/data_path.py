@@ -150,7 +150,9 @@ class DataPath:
         fields = routing_fields(message)
         await self._serving.route(call, fields, len(message))
         call.limit_to(call.admitted.model.timeout_s)
-        return request_facts(message, fields.payload_start)
+        facts = request_facts(message, fields.payload_start)
+        call.beginning = facts.beginning
+        return facts
 
 
 def _oip_fields(message: bytes) -> RoutingFields:

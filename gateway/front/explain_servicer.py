@@ -19,7 +19,7 @@ from gateway.limits.limiter import Limiter
 from gateway.policy.admission.entry import EntryFacts
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.facts import Admit, Caller, CallFacts, Cost, RefusalKind, Refuse, Standing
-from gateway.policy.request_cost import RequestFacts, cost_of, prompt_bound
+from gateway.policy.request_cost import NOTHING, cost_of, payload_facts
 from gateway.upstream.fleet import Fleet
 from inference_mesh.messages import parsed
 from inference_mesh.metadata import Metadata
@@ -74,9 +74,8 @@ class ExplainServicer:
         if isinstance(decision, Refuse):
             _refuse(answer, decision)
             return answer
-        payload = request.payload if request.HasField("payload") else None
-        bound = prompt_bound(payload) if payload is not None else 0
-        cost = cost_of(RequestFacts(bound, payload), caller.tenant, decision.model)
+        asked = payload_facts(request.payload) if request.HasField("payload") else NOTHING
+        cost = cost_of(asked, caller.tenant, decision.model)
         answer.prompt_tokens, answer.completion_tokens = cost.prompt_tokens, cost.completion_tokens
         self._tell_target(answer, decision, now_s)
         self._tell_limits(answer, decision, cost, now_s)

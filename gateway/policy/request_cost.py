@@ -13,6 +13,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from gateway.policy.facts import Cost
+from gateway.policy.routing.affinity import beginning_of
 from inference_mesh.config.models_file import ModelEntry
 from inference_mesh.config.tenants_file import GenerateDefaults, Tenant
 from inference_mesh.v1 import inference_pb2, payload_pb2
@@ -35,17 +36,19 @@ class RequestFacts(NamedTuple):
     """What the policy reads of a native request.
 
     payload: None where it has no tokens or is not well formed, which the worker will say.
-    version: as the caller wrote it.
+    version: as the caller wrote it. beginning: of a prompt that text is made from; None = no
+    text is to be made.
     """
 
     prompt_tokens: int = 0
     payload: payload_pb2.Payload | None = None
     version: str = ""
+    beginning: bytes | None = None
 
     @property
     def is_generate(self) -> bool:
         """Whether text is to be made."""
-        return self.payload is not None and self.payload.HasField("generate")
+        return self.beginning is not None
 
 
 NOTHING = RequestFacts()
@@ -59,22 +62,16 @@ def request_facts(message: bytes, payload_start: int) -> RequestFacts:
         request = inference_pb2.InferRequest.FromString(message)
     except DecodeError:
         return NOTHING
-    return RequestFacts(prompt_bound(request.payload), request.payload, request.version)
+    return payload_facts(request.payload, request.version)
 
 
-def prompt_bound(payload: payload_pb2.Payload) -> int:
-    """Never fewer tokens than the worker counts in the input."""
+def payload_facts(payload: payload_pb2.Payload, version: str = "") -> RequestFacts:
+    """The facts of a payload. version: as the caller wrote it."""
     kind = payload.WhichOneof("kind")
     if kind == "generate":
-        return _generate_bound(payload.generate)
-    if kind == "embed":
-        return sum(_text_bound(text) for text in payload.embed.texts)
-    if kind == "classify":
-        return sum(_text_bound(text) for text in payload.classify.texts)
-    if kind == "rerank":
-        query = _text_bound(payload.rerank.query)
-        return sum(query + _text_bound(text) for text in payload.rerank.documents)
-    return 0
+        generate = payload.generate
+        return RequestFacts(_generate_bound(generate), payload, version, beginning_of(generate))
+    return RequestFacts(_texts_bound(payload, kind), payload, version)
 
 
 def cost_of(facts: RequestFacts, tenant: Tenant, entry: ModelEntry) -> Cost:
@@ -108,15 +105,28 @@ def _defaults(defaults: GenerateDefaults, max_tokens: int) -> bytes:
     return generate.SerializeToString()
 
 
+def _texts_bound(payload: payload_pb2.Payload, kind: str | None) -> int:
+    """Never fewer tokens than the worker counts in texts that no text is made from."""
+    if kind == "embed":
+        return sum(_text_bound(text) for text in payload.embed.texts)
+    if kind == "classify":
+        return sum(_text_bound(text) for text in payload.classify.texts)
+    if kind == "rerank":
+        query = _text_bound(payload.rerank.query)
+        return sum(query + _text_bound(text) for text in payload.rerank.documents)
+    return 0
+
+
 def _generate_bound(generate: payload_pb2.Generate) -> int:
     source = generate.WhichOneof("input")
     if source == "prompt":
         return _text_bound(generate.prompt)
     if source == "tokens":
         return len(generate.tokens.ids) + TEXT_OVERHEAD_TOKENS
-    messages = generate.chat.messages
-    texts = sum(_size(message.role) + _size(message.content) for message in messages)
-    return texts + MESSAGE_OVERHEAD_TOKENS * len(messages) + TEMPLATE_OVERHEAD_TOKENS
+    bound = TEMPLATE_OVERHEAD_TOKENS
+    for message in generate.chat.messages:
+        bound += MESSAGE_OVERHEAD_TOKENS + _size(message.role) + _size(message.content)
+    return bound
 
 
 def _text_bound(text: str) -> int:

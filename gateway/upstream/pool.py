@@ -7,9 +7,12 @@ replica's connection (`endpoints`) or the look-up of names (`discovery`).
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Collection, Iterable
 from typing import Generic, TypeVar
+
+from prometheus_client import Counter
 
 from gateway.background import Background, within
 from gateway.policy.routing.affinity import by_prefix
@@ -52,6 +55,9 @@ class EndpointPool(Generic[E]):
         self._metrics = metrics
         self._on_change = on_change
         self._endpoints: dict[str, E] = {}
+        self._ready: tuple[E, ...] = ()
+        self._all_in_from_s = -math.inf
+        self._prefix_picks: dict[bool, Counter] = {}
         self._watches: dict[E, asyncio.Task[None]] = {}
 
     @property
@@ -62,14 +68,14 @@ class EndpointPool(Generic[E]):
     @property
     def ready(self) -> tuple[E, ...]:
         """The healthy replicas."""
-        return tuple(endpoint for endpoint in self._endpoints.values() if endpoint.is_healthy)
+        return self._ready
 
     @property
     def capacity(self) -> int:
         """Calls that the ready replicas work on at once; 0 = none is ready."""
         if self.in_flight_per_replica is not None:
-            return self.in_flight_per_replica * len(self.ready)
-        return sum(endpoint.slots or DEFAULT_SLOTS for endpoint in self.ready)
+            return self.in_flight_per_replica * len(self._ready)
+        return sum(endpoint.slots or DEFAULT_SLOTS for endpoint in self._ready)
 
     def pick(
         self, tried: Collection[E], now_s: float, rng: random.Random, prefix: int | None = None
@@ -78,17 +84,16 @@ class EndpointPool(Generic[E]):
 
         prefix: `affinity.prefix_hash` of a prompt's beginning; None = its cache does not matter.
         """
-        ready = self.ready
-        fresh = [endpoint for endpoint in self._steady(ready, now_s) if endpoint not in tried]
-        calm = [endpoint for endpoint in fresh if not endpoint.conduct.is_out(now_s)]
-        choices = calm or fresh or [endpoint for endpoint in ready if endpoint not in tried] or ready
+        choices = self._ready
+        if tried or now_s < self._all_in_from_s:
+            choices = self._choices(tried, now_s)
         if prefix is None or len(choices) < 2:
             return pick(choices, now_s, rng)
         return self._of_prefix(choices, prefix, now_s) or pick(choices, now_s, rng)
 
     def has_other(self, tried: Collection[E]) -> bool:
         """Whether a healthy replica was not tried yet."""
-        return any(endpoint not in tried for endpoint in self.ready)
+        return any(endpoint not in tried for endpoint in self._ready)
 
     def note_success(self, endpoint: E) -> None:
         """A replica answered."""
@@ -116,6 +121,7 @@ class EndpointPool(Generic[E]):
             log.warning("replica ejected", model=self.model, endpoint=endpoint.address, fault=fault.value)
         elif fault is not Fault.FAILED and not was_out:
             conduct.leave_out(now_s, rng.uniform(SHORTEST_LEAVE_S, LONGEST_LEAVE_S))
+        self._all_in_from_s = max(self._all_in_from_s, conduct.out_until_s)
         has_left = conduct.is_out(now_s) and not was_out
         if has_left and self._has(endpoint):  # else its series is gone, and stays gone
             self._metrics.ejections.labels(self.model, endpoint.address).inc()
@@ -132,31 +138,48 @@ class EndpointPool(Generic[E]):
             await within(FIRST_PROBE_LIMIT_S, probed)
         for address in sorted(self._endpoints.keys() - wanted):
             self._drain(self._endpoints.pop(address))
+        self._find_ready()
         self._on_change()
 
     def close(self) -> None:
         """Let every replica finish its calls, then close it; returns at once."""
         for address in tuple(self._endpoints):
             self._drain(self._endpoints.pop(address))
+        self._find_ready()
 
     async def close_now(self) -> None:
         """Close every connection."""
         for endpoint in self._endpoints.values():
             await endpoint.close()
         self._endpoints.clear()
+        self._find_ready()
 
-    def _steady(self, ready: tuple[E, ...], now_s: float) -> tuple[E, ...]:
+    def _find_ready(self) -> None:
+        self._ready = tuple(endpoint for endpoint in self._endpoints.values() if endpoint.is_healthy)
+
+    def _choices(self, tried: Collection[E], now_s: float) -> tuple[E, ...]:
+        """The healthy ones that are neither tried nor left out, or the next best."""
+        ready = self._ready
+        fresh = tuple(endpoint for endpoint in self._steady(now_s) if endpoint not in tried)
+        calm = tuple(endpoint for endpoint in fresh if not endpoint.conduct.is_out(now_s))
+        return calm or fresh or tuple(endpoint for endpoint in ready if endpoint not in tried) or ready
+
+    def _steady(self, now_s: float) -> tuple[E, ...]:
         """The healthy ones that are not ejected; in a panic, every healthy one."""
-        steady = tuple(endpoint for endpoint in ready if not endpoint.conduct.is_ejected(now_s))
-        return ready if is_panic(len(steady), len(self._endpoints)) else steady
+        steady = tuple(endpoint for endpoint in self._ready if not endpoint.conduct.is_ejected(now_s))
+        return self._ready if is_panic(len(steady), len(self._endpoints)) else steady
 
-    def _of_prefix(self, choices: list[E] | tuple[E, ...], prefix: int, now_s: float) -> E | None:
+    def _of_prefix(self, choices: tuple[E, ...], prefix: int, now_s: float) -> E | None:
         """The replica whose cache has the prefix, or the next one if that is busy."""
         found = by_prefix(choices, prefix, now_s)
         if found is None:
             return None
         chosen, is_first = found
-        self._metrics.prefix_picks.labels(self.model, "first" if is_first else "next").inc()
+        counter = self._prefix_picks.get(is_first)
+        if counter is None:
+            result = "first" if is_first else "next"
+            counter = self._prefix_picks[is_first] = self._metrics.prefix_picks.labels(self.model, result)
+        counter.inc()
         return chosen
 
     def _has(self, endpoint: E) -> bool:
@@ -178,6 +201,7 @@ class EndpointPool(Generic[E]):
         is_healthy = health is Health.HEALTHY
         has_changed = endpoint.is_healthy != is_healthy
         endpoint.is_healthy = is_healthy
+        self._find_ready()
         endpoint.was_probed.set()
         if health is Health.SILENT and self.has_other((endpoint,)):
             endpoint.drop_calls()

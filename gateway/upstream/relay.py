@@ -16,7 +16,7 @@ import grpc
 
 from gateway.call import Call
 from gateway.forwarded_metadata import Pairs, worker_metadata_for_client
-from gateway.policy.routing.affinity import prefix_hash, prefix_of
+from gateway.policy.routing.affinity import prefix_hash
 from gateway.policy.routing.outliers import Fault
 from gateway.policy.routing.resume import delivery_of
 from gateway.upstream.answer_stream import AnswerStream, SilentReplicaError
@@ -38,8 +38,6 @@ from inference_mesh.errors import StreamBrokenError
 
 QUEUED_REQUESTS = 8
 """Messages of a client's stream that wait for the worker; more are not read."""
-NATIVE_METHODS = frozenset({"Infer", "InferStream"})
-"""Those whose requests say what their prompt begins with."""
 
 Judge = Callable[[bytes], Awaitable[None]]
 T = TypeVar("T")
@@ -146,7 +144,7 @@ class Relay:
 
         may_go_on: whether what is still missing can be had from another one.
         """
-        prefix = _prefix_of(call, model, message)
+        prefix = _prefix_of(call, model)
         budget = self._budgets.of(call.model)
         attempts = Attempts(call, model.pool, budget, self._metrics, self._rng, prefix)
         with attempts.counted():
@@ -200,12 +198,11 @@ class _StreamState:
         self.is_committed = False
 
 
-def _prefix_of(call: Call, model: GrpcModel, message: bytes) -> int | None:
+def _prefix_of(call: Call, model: GrpcModel) -> int | None:
     """What stands for the beginning of the prompt where there is a choice of replicas."""
-    if call.method not in NATIVE_METHODS or len(model.pool.ready) < 2:
+    if call.beginning is None or len(model.pool.ready) < 2:
         return None
-    prefix = prefix_of(message)
-    return None if prefix is None else prefix_hash(call.admitted.caller.salt, prefix)
+    return prefix_hash(call.admitted.caller.salt, call.beginning)
 
 
 def _end_well(call: Call, trailers: Pairs) -> Pairs:

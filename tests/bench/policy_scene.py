@@ -38,7 +38,7 @@ from gateway.policy.admission.entry import EntryFacts
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.facts import Admit, Caller, CallFacts, Cost, Credentials
 from gateway.policy.request_cost import cost_of, request_facts
-from gateway.policy.routing.affinity import prefix_hash, prefix_of
+from gateway.policy.routing.affinity import prefix_hash
 from gateway.upstream.endpoint_watch import Health, Report
 from gateway.upstream.endpoints import Endpoint
 from gateway.upstream.metrics import UpstreamMetrics
@@ -164,14 +164,14 @@ class Scene:
         lap("identify")
         admitted = call.admission = self.admit(call.caller, asker)
         lap("admit")
-        call.cost = self.cost(admitted, asker)
+        call.cost, call.beginning = self.cost(admitted, asker)
         lap("cost")
         grant = await self.grant(admitted, call.cost)
         call.grants.append(grant)
         lap("limits")
         ticket = self.enter(admitted, call.cost)
         lap("queue")
-        call.endpoint, call.attempts, call.usage = self.pick(admitted, asker).address, 1, USAGE
+        call.endpoint, call.attempts, call.usage = self.pick(admitted, call.beginning).address, 1, USAGE
         lap("pick")
         self.tell_caller(call)
         lap("texts")
@@ -202,10 +202,10 @@ class Scene:
             raise TypeError(decision)
         return decision
 
-    def cost(self, admitted: Admit, asker: Asker) -> Cost:
-        """What the call may use."""
+    def cost(self, admitted: Admit, asker: Asker) -> tuple[Cost, bytes | None]:
+        """What the call may use, and what its prompt begins with."""
         facts = request_facts(asker.message, asker.fields.payload_start)
-        return cost_of(facts, admitted.caller.tenant, admitted.model)
+        return cost_of(facts, admitted.caller.tenant, admitted.model), facts.beginning
 
     async def grant(self, admitted: Admit, cost: Cost) -> Grant:
         """Taken from all limits; counts the calls that had to ask the ledger."""
@@ -230,11 +230,10 @@ class Scene:
             raise TypeError(ticket)
         return ticket
 
-    def pick(self, admitted: Admit, asker: Asker) -> QuietEndpoint:
+    def pick(self, admitted: Admit, beginning: bytes | None) -> QuietEndpoint:
         """The replica, by the beginning of the prompt."""
         pool = self._pools[admitted.model.name, admitted.version]
-        prefix = prefix_of(asker.message)
-        hashed = None if prefix is None else prefix_hash(admitted.caller.salt, prefix)
+        hashed = None if beginning is None else prefix_hash(admitted.caller.salt, beginning)
         endpoint = pool.pick((), self._loop.time(), self._rng, hashed)
         if endpoint is None:
             raise TypeError("no replica")

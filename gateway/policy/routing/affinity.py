@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from gateway.policy.routing.protobuf_fields import LENGTH_DELIMITED, Span, fields, part
+from inference_mesh.v1 import payload_pb2
 
 BOUND = 1.25
 """No replica gets more than so many times its share because of its cache."""
-PROMPT_BYTES = 512
-CHAT_BYTES = 16 * 1024
+PROMPT_CHARACTERS = 512
+PROMPT_TOKENS = 128
+CHAT_CHARACTERS = 16 * 1024
 
-_PAYLOAD, _GENERATE = 4, 1
-_PROMPT, _CHAT, _TOKENS = 1, 2, 3
-_MESSAGES, _ROLE = 1, 1
 _MASK = (1 << 64) - 1
 
 
@@ -44,28 +43,23 @@ class Candidate(Protocol):
 C = TypeVar("C", bound=Candidate)
 
 
-def prefix_of(request: bytes) -> bytes | None:
-    """What a native request's prompt begins with; None if it makes no text.
+def beginning_of(generate: payload_pb2.Generate) -> bytes:
+    """What a prompt begins with.
 
     Of a chat: up to and with the first user message, so that all turns of a conversation have
-    the same one. Of a prompt: its first bytes.
+    the same one. Of a prompt: its first characters or tokens.
     """
-    payload = part(request, _PAYLOAD)
-    generate = part(request, _GENERATE, payload) if payload else None
-    if generate is None:
-        return None
-    for span in fields(request, generate.start, generate.end):
-        if span.wire_type == LENGTH_DELIMITED and span.number in (_PROMPT, _TOKENS):
-            return request[span.start : min(span.end, span.start + PROMPT_BYTES)]
-        if span.wire_type == LENGTH_DELIMITED and span.number == _CHAT:
-            return _beginning_of_chat(request, span)
-    return None
+    source = generate.WhichOneof("input")
+    if source == "chat":
+        return "\0".join(_until_user(generate.chat))[:CHAT_CHARACTERS].encode()
+    if source == "prompt":
+        return generate.prompt[:PROMPT_CHARACTERS].encode()
+    return repr(generate.tokens.ids[:PROMPT_TOKENS]).encode()
 
 
-def prefix_hash(salt: str, prefix: bytes) -> int:
-    """64 bits that stand for a beginning of a tenant."""
-    digest = hashlib.blake2b(prefix, digest_size=8, key=salt.encode("utf-8", "surrogatepass")[:64])
-    return int.from_bytes(digest.digest(), "little")
+def prefix_hash(salt: str, beginning: bytes) -> int:
+    """What stands for a beginning of a tenant: 32 bits, as a clash only shares a home."""
+    return zlib.crc32(beginning, zlib.crc32(salt.encode("utf-8", "surrogatepass")))
 
 
 def address_hash(address: str) -> int:
@@ -90,13 +84,14 @@ def by_prefix(candidates: Sequence[C], prefix: int, now_s: float) -> tuple[C, bo
     return None if best is None else (best, best_score == top_score)
 
 
-def _beginning_of_chat(request: bytes, chat: Span) -> bytes:
-    """The messages up to and with the first one of the user."""
-    for message in fields(request, chat.start, chat.end):
-        role = part(request, _ROLE, message) if message.number == _MESSAGES else None
-        if role is not None and request[role.start : role.end] == b"user":
-            return request[chat.start : min(message.end, chat.start + CHAT_BYTES)]
-    return request[chat.start : min(chat.end, chat.start + CHAT_BYTES)]
+def _until_user(chat: payload_pb2.Chat) -> Iterator[str]:
+    """The roles and texts of the messages up to and with the first one of the user."""
+    for message in chat.messages:
+        role = message.role
+        yield role
+        yield message.content
+        if role == "user":
+            return
 
 
 def _score(prefix: int, address: int) -> int:

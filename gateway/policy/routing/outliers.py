@@ -42,6 +42,11 @@ class Conduct:
         self._failures = 0
         self._ejections = 0
 
+    @property
+    def out_until_s(self) -> float:
+        """From when on it is in again, as far as is known."""
+        return max(self._left_out_until_s, self.ejected_until_s)
+
     def is_ejected(self, now_s: float) -> bool:
         """Whether it is out for longer."""
         return now_s < self.ejected_until_s

@@ -10,7 +10,7 @@ import math
 from gateway.policy.routing.affinity import address_hash
 from gateway.policy.routing.outliers import Conduct
 from gateway.policy.routing.pick import load_of, others_work
-from gateway.policy.routing.slow_start import share_of
+from gateway.policy.routing.slow_start import RAMP_S, share_of
 from inference_mesh.load_report import LoadReport
 
 DEFAULT_SLOTS = 16
@@ -55,8 +55,10 @@ class Replica:
 
     def weight(self, now_s: float) -> float:
         """How much it takes, in calls at once; less while it is new."""
-        since_s = max(self._ready_since_s, self.conduct.ejected_until_s)
-        return (self.slots or DEFAULT_SLOTS) * share_of(now_s - since_s)
+        slots = self.slots or DEFAULT_SLOTS
+        ready_s, ejected_s = self._ready_since_s, self.conduct.ejected_until_s
+        ready_for_s = now_s - (max(ejected_s, ready_s))
+        return slots if ready_for_s >= RAMP_S else slots * share_of(ready_for_s)
 
     def load(self, now_s: float) -> float:
         """How long one more call would wait there, in rounds of its slots."""
