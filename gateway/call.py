@@ -108,6 +108,8 @@ class Call:
     @property
     def standings(self) -> tuple[Standing, ...]:
         """How the limits of the call stand."""
+        if len(self.grants) == 1:
+            return self.grants[0].standings
         return tuple(standing for grant in self.grants for standing in grant.standings)
 
     @property
@@ -177,22 +179,20 @@ class Call:
     def decision(self) -> str:
         """Which target, rule and wait applied, e.g. `model=chat;version=2;rule=canary;endpoint=…`."""
         decided = self.admitted
-        parts = [f"model={decided.model.name}"]
-        if decided.version:
-            parts.append(f"version={decided.version}")
-        parts += [f"rule={decided.rule.value}", f"wait_ms={self.waited_s * 1000:.0f}"]
+        version = f";version={decided.version}" if decided.version else ""
+        wait_ms = round(self.waited_s * 1000)
+        text = f"model={decided.model.name}{version};rule={decided.rule.value};wait_ms={wait_ms}"
         if self.fallback_from:
-            parts.append(f"fallback_from={self.fallback_from}")
+            text += f";fallback_from={self.fallback_from}"
         if self.cache:
-            parts.append(f"cache={self.cache}")
+            text += f";cache={self.cache}"
         if self.endpoint:
-            parts += [f"endpoint={self.endpoint}", f"attempts={self.attempts}"]
+            text += f";endpoint={self.endpoint};attempts={self.attempts}"
         if self.resumed:
-            parts.append(f"resumed={self.resumed}")
-        limits = [standing.name for standing in self.standings if standing.is_degraded]
-        if limits:
-            parts.append(f"degraded={','.join(limits)}")
-        return ";".join(parts)
+            text += f";resumed={self.resumed}"
+        if any(grant.is_degraded for grant in self.grants):
+            text += f";degraded={','.join(one.name for one in self.standings if one.is_degraded)}"
+        return text
 
     def used_tokens(self) -> int:
         """Tokens that the call is charged: the worker's count, else what reached the caller."""

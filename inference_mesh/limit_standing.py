@@ -8,6 +8,7 @@ window and seconds to the reset, and a bare `d` where it is degraded. Knows no H
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import re
@@ -18,6 +19,7 @@ from urllib.parse import quote, unquote
 KINDS = ("requests", "concurrency", "tokens")
 MAX_STANDINGS = 16
 MAX_LENGTH = 4096
+MAX_CONSTANTS = 16_384
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9:/@._-]{1,200}")
 
@@ -74,9 +76,16 @@ def decode(text: str | None) -> tuple[LimitStanding, ...]:
 
 
 def _encoded(one: StandingFacts) -> str:
-    name = one.name if _PLAIN_NAME.fullmatch(one.name) else quote(one.name, safe="")
-    form = f"{name};k={one.kind};q={one.limit!r};r={one.remaining!r};w={one.window_s!r};t={one.reset_s:.3f}"
+    head, middle = _constant(one.name, one.kind, one.limit, one.window_s)
+    form = f"{head}{one.remaining!r}{middle}{one.reset_s:.3f}"
     return f"{form};d" if one.is_degraded else form
+
+
+@functools.lru_cache(maxsize=MAX_CONSTANTS)
+def _constant(name: str, kind: str, limit: float, window_s: float) -> tuple[str, str]:
+    """What is the same in every text of a limit: before what is left, and before the reset."""
+    plain = name if _PLAIN_NAME.fullmatch(name) else quote(name, safe="")
+    return f"{plain};k={kind};q={limit!r};r=", f";w={window_s!r};t="
 
 
 def _decoded(part: str) -> LimitStanding | None:

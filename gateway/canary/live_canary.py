@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 
-from prometheus_client import Counter
-
 from gateway.canary.canary_store import CanaryKey, CanaryReport, StoredCanary
 from gateway.canary.metrics import CanaryMetrics
 from gateway.policy.routing.canary import CanaryPhase, Progress, choice_of, judge
@@ -49,17 +47,12 @@ class LiveCanary:
         self._metrics = metrics
         self._step_since_s = 0.0
         self._samples = self._new_samples()
-        self._counters: dict[tuple[Side, CallResult], Counter] = {}
         metrics.show(entry.name, self.choice.weight, None)
 
     def note(self, version: str, result: CallResult, duration_s: float, first_token_s: float | None) -> None:
         """Count a call that ended. A canary that is decided is judged no more, so its samples stay."""
         side = Side.CANARY if version == self.spec.version else Side.STABLE
-        counter = self._counters.get((side, result))
-        if counter is None:
-            counter = self._metrics.requests.labels(self.entry.name, side.value, result.value)
-            self._counters[side, result] = counter
-        counter.inc()
+        self._metrics.requests.add((self.entry.name, side.value, result.value))
         if self.progress is not None and self.progress.phase is CanaryPhase.RUNNING:
             self._samples.note(side, result, duration_s, first_token_s)
 

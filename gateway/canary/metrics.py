@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Gauge
 
 from gateway.policy.routing.canary import CanaryPhase
-from gateway.policy.routing.samples import CallResult, Side
+from inference_mesh.tally import Tally
 
 
 class CanaryMetrics:
@@ -26,11 +26,11 @@ class CanaryMetrics:
             ("model", "phase"),
             registry=registry,
         )
-        self.requests = Counter(
+        self.requests = Tally(
             "mesh_gateway_canary_requests_total",
             "Calls that say something of a version: good, or fault of its worker.",
             ("model", "side", "result"),
-            registry=registry,
+            registry,
         )
         self.store_up = Gauge(
             "mesh_gateway_canary_store_up",
@@ -49,10 +49,8 @@ class CanaryMetrics:
         self._remove(self.weight, model)
         for phase in CanaryPhase:
             self._remove(self.phase, model, phase.value)
-        for side in Side:
-            for result in CallResult:
-                self._remove(self.requests, model, side.value, result.value)
+        self.requests.forget(lambda labels: labels[0] == model)
 
-    def _remove(self, metric: Gauge | Counter, *labels: str) -> None:
+    def _remove(self, metric: Gauge, *labels: str) -> None:
         with contextlib.suppress(KeyError):
             metric.remove(*labels)

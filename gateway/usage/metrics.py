@@ -6,12 +6,12 @@ the registry.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from gateway.usage.record import UsageRecord
+from inference_mesh.tally import Tally
 
 OTHER = "other"
 PROMPT, COMPLETION, CACHED, RESPONSE_CACHED = "prompt", "completion", "cached", "response_cached"
@@ -24,19 +24,18 @@ class UsageMetrics:
         """tenant_limit: tenants with series of their own, 0 or more."""
         self._tenant_limit = tenant_limit
         self._tenants: set[str] = set()
-        self._series: dict[tuple[Counter, str, str, str], Counter] = {}
-        self.tokens = Counter(
+        self.tokens = Tally(
             "mesh_gateway_tokens_total",
             "Tokens by type: prompt, and of these those cached by a worker; completion; or response_cached, "
             "those of answers for which no model ran.",
             ("tenant", "model", "type"),
-            registry=registry,
+            registry,
         )
-        self.requests = Counter(
+        self.requests = Tally(
             "mesh_gateway_tenant_requests_total",
             "Admitted calls that ended, by their gRPC code.",
             ("tenant", "model", "outcome"),
-            registry=registry,
+            registry,
         )
         self.log_is_good = Gauge(
             "mesh_gateway_usage_log_last_write_successful",
@@ -57,35 +56,23 @@ class UsageMetrics:
 
     def count(self, record: UsageRecord) -> None:
         """Add one record."""
-        tenant, model = self._tenant_label(record.tenant), record.model
-        self._add(self.requests, tenant, model, record.outcome, 1)
+        tenant, model, add = self._tenant_label(record.tenant), record.model, self.tokens.add
+        self.requests.add((tenant, model, record.outcome))
         if record.response_cached:
-            spent = {RESPONSE_CACHED: record.prompt_tokens + record.completion_tokens}
-        else:
-            spent = {
-                PROMPT: record.prompt_tokens,
-                COMPLETION: record.completion_tokens,
-                CACHED: record.cached_tokens,
-            }
-        for kind, tokens in spent.items():
-            if tokens:
-                self._add(self.tokens, tenant, model, kind, tokens)
+            add((tenant, model, RESPONSE_CACHED), record.prompt_tokens + record.completion_tokens)
+            return
+        if record.prompt_tokens:
+            add((tenant, model, PROMPT), record.prompt_tokens)
+        if record.completion_tokens:
+            add((tenant, model, COMPLETION), record.completion_tokens)
+        if record.cached_tokens:
+            add((tenant, model, CACHED), record.cached_tokens)
 
     def keep_only(self, models: Collection[str]) -> None:
         """Drop the series of models that are no more."""
-        kept = set(models)
-        for key in [key for key in self._series if key[2] not in kept]:
-            metric, *labels = key
-            del self._series[key]
-            with contextlib.suppress(KeyError):
-                metric.remove(*labels)
-
-    def _add(self, metric: Counter, tenant: str, model: str, value: str, amount: int) -> None:
-        key = (metric, tenant, model, value)
-        series = self._series.get(key)
-        if series is None:
-            series = self._series[key] = metric.labels(tenant, model, value)
-        series.inc(amount)
+        kept = frozenset(models)
+        for tally in (self.requests, self.tokens):
+            tally.forget(lambda labels: labels[1] not in kept)
 
     def _tenant_label(self, tenant: str) -> str:
         if tenant in self._tenants:

