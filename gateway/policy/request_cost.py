@@ -123,10 +123,8 @@ def _generate_bound(generate: payload_pb2.Generate) -> int:
         return _text_bound(generate.prompt)
     if source == "tokens":
         return len(generate.tokens.ids) + TEXT_OVERHEAD_TOKENS
-    bound = TEMPLATE_OVERHEAD_TOKENS
-    for message in generate.chat.messages:
-        bound += MESSAGE_OVERHEAD_TOKENS + _size(message.role) + _size(message.content)
-    return bound
+    chat = generate.chat  # whose own bytes are more than those of its texts
+    return chat.ByteSize() + MESSAGE_OVERHEAD_TOKENS * len(chat.messages) + TEMPLATE_OVERHEAD_TOKENS
 
 
 def _text_bound(text: str) -> int:

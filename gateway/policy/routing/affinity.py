@@ -72,16 +72,25 @@ def by_prefix(candidates: Sequence[C], prefix: int, now_s: float) -> tuple[C, bo
 
     And whether it is the very first.
     """
-    works = [one.work(now_s) for one in candidates]
-    weights = [one.weight(now_s) for one in candidates]
-    per_weight = BOUND * (sum(works) + 1.0) / (sum(weights) or 1.0)
-    best, best_score, top_score = None, -1, -1
-    for one, work, weight in zip(candidates, works, weights, strict=True):
+    first, first_score, works, weights = None, -1, 0.0, 0.0
+    for one in candidates:
+        works += one.work(now_s)
+        weights += one.weight(now_s)
         score = _score(prefix, one.address_hash)
-        top_score = max(top_score, score)
-        if score > best_score and work < math.ceil(per_weight * weight):
-            best, best_score = one, score
-    return None if best is None else (best, best_score == top_score)
+        if score > first_score:
+            first, first_score = one, score
+    per_weight = BOUND * (works + 1.0) / (weights or 1.0)
+    if first is None or _has_room(first, per_weight, now_s):
+        return None if first is None else (first, True)
+    others = [one for one in candidates if _has_room(one, per_weight, now_s)]
+    if not others:
+        return None
+    return max(others, key=lambda one: _score(prefix, one.address_hash)), False
+
+
+def _has_room(one: Candidate, per_weight: float, now_s: float) -> bool:
+    """Whether a replica is not over its bound."""
+    return one.work(now_s) < math.ceil(per_weight * one.weight(now_s))
 
 
 def _until_user(chat: payload_pb2.Chat) -> Iterator[str]:

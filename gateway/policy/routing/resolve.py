@@ -119,7 +119,7 @@ def _chosen(named: Named, sticky: str, has_ready: HasReady, canary_of: CanaryOf,
     point = percent_of(f"{entry.name}\0{canary.version}", sticky) if sticky else draw * 100.0
     is_in_share = point < canary.weight
     is_ready = has_ready(entry.name, canary.version)
-    is_stable_ready = any(has_ready(entry.name, version) for version in stable)
+    is_stable_ready = _has_any_ready(entry.name, stable, has_ready)
     if is_in_share if is_ready == is_stable_ready else is_ready:
         rule = RouteRule.STICKY if sticky and is_in_share else RouteRule.CANARY
         return Route(entry, canary.version, rule)
@@ -128,13 +128,20 @@ def _chosen(named: Named, sticky: str, has_ready: HasReady, canary_of: CanaryOf,
     return _by_weight(entry, stable, sticky, has_ready, left)
 
 
+def _has_any_ready(model: str, versions: Iterable[str], has_ready: HasReady) -> bool:
+    for version in versions:  # noqa: SIM110  # `any` would make a generator for each call
+        if has_ready(model, version):
+            return True
+    return False
+
+
 def _by_weight(
     entry: ModelEntry, weights: Mapping[str, float], sticky: str, has_ready: HasReady, draw: float
 ) -> Route:
-    choices = weights
-    if len(weights) > 1:
-        ready = {version: weight for version, weight in weights.items() if has_ready(entry.name, version)}
-        choices = ready or weights
+    if len(weights) == 1:
+        return Route(entry, next(iter(weights)), RouteRule.STICKY if sticky else RouteRule.WEIGHT)
+    ready = {version: weight for version, weight in weights.items() if has_ready(entry.name, version)}
+    choices = ready or weights
     if sticky:
         return Route(entry, sticky_weighted(choices, entry.name, sticky), RouteRule.STICKY)
     return Route(entry, weighted(choices, draw), RouteRule.WEIGHT)

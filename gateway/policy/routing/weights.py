@@ -5,10 +5,13 @@ Whoever stays is known by a text, and every gateway chooses alike for it without
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Mapping
 
+MAX_KEPT = 16_384
+"""Values whose place is kept: most callers call again."""
 _RANGE = float(1 << 53)
 
 
@@ -45,6 +48,7 @@ def sticky_weighted(weights: Mapping[str, float], scope: str, value: str) -> str
     return max(weights, key=lambda name: _score(1.0 if is_even else weights[name], scope, name, value))
 
 
+@functools.lru_cache(maxsize=MAX_KEPT)
 def percent_of(scope: str, value: str) -> float:
     """Where a value stands in [0, 100): evenly spread, the same for ever."""
     return 100.0 * _fraction(scope, value)
