@@ -9,7 +9,10 @@ from typing import NamedTuple
 from inference_mesh.config.limits import LimitsSpec
 from inference_mesh.config.models_file import ModelEntry
 from inference_mesh.config.tenants_file import Tenant
+from inference_mesh.limit_standing import LimitStanding
 from inference_mesh.metadata import Metadata
+
+Standing = LimitStanding
 
 UNLIMITED = LimitsSpec()
 ANYONE = Tenant(name="anyone")
@@ -120,24 +123,6 @@ class RefusalKind(enum.Enum):
     LIMITS_UNKNOWN = "limits_unknown"
     QUEUE_FULL = "queue_full"
     TOO_LATE = "too_late"
-
-
-class Standing(NamedTuple):
-    """One limit and how much of it is left. A tuple: a call has up to a dozen, and they are made fast.
-
-    name: which, e.g. "tenant:acme:tokens". kind: "requests", "concurrency" or "tokens".
-    limit: how much there is in a window; remaining: how much of it is left. window_s: 0 for
-    concurrency. reset_s: until all of it is there again. is_degraded: the shared ledger cannot
-    be asked, and the declared policy of the rule applies.
-    """
-
-    name: str
-    kind: str
-    limit: float
-    remaining: float
-    window_s: float
-    reset_s: float
-    is_degraded: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 
 from gateway.policy.limits.rules import LimitRule
 
@@ -52,20 +53,24 @@ class Report:
     """What this gateway holds of one rule, and wants.
 
     number: of the token window that total belongs to. total: tokens or calls that it uses or
-    may still use; replaces what it reported before. need: what it wants on top, at least.
+    may still use, or requests that it may still admit; replaces what it reported before. need:
+    what it wants on top, at least; wish: what it would like on top, beside the spare that it has.
     known: tokens that all gateways held at known_at_us, which may be all that is left to tell of
     one that died; -1 = not known. reached_us: latest arrival time that the ledger answered.
-    debt: requests that it admitted without the ledger.
+    debt: requests that it admitted without the ledger; back: requests that it gives back.
     """
 
     rule: LimitRule
     number: int = UNKNOWN_WINDOW
     total: int = 0
     need: int = 0
+    wish: int = 0
+    spare: int = 0
     known: int = -1
     known_at_us: float = 0.0
     reached_us: float = 0.0
     debt: int = 0
+    back: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,8 +78,8 @@ class Answer:
     """What the ledger says of one rule.
 
     granted: what came on top. total: what this gateway holds now. remaining: what nobody
-    holds. number: of the current token window; left_s: its rest. start_us, reached_us: arrival
-    times of the first request granted and of the one after the last.
+    holds. number: of the current token window; left_s: its rest. reached_us: arrival time of
+    the request after the last one granted.
     """
 
     granted: int = 0
@@ -82,7 +87,6 @@ class Answer:
     remaining: int = 0
     number: int = UNKNOWN_WINDOW
     left_s: float = 0.0
-    start_us: float = 0.0
     reached_us: float = 0.0
 
 
@@ -101,13 +105,13 @@ class Received:
     ledger_us: float = 0.0
 
 
-def ceiling_without_ledger(share: int, held: int, known_remaining: int | None, replicas: int) -> int:
+def ceiling_without_ledger(share: int, held: int, known_remaining: float, replicas: int) -> int:
     """Most that one gateway may hold while the ledger cannot be asked.
 
     share: the limit divided by the gateways. held: what it uses already. known_remaining: what
-    nobody held when the ledger was last asked; None = that says nothing any more. With fresh
+    nobody held when the ledger was last asked; infinite = that says nothing any more. With fresh
     knowledge the gateways together stay within the limit, even where one used more than its share.
     """
-    if known_remaining is None:
+    if known_remaining == math.inf:
         return share
-    return min(share, held + max(known_remaining, 0) // replicas)
+    return min(share, held + int(max(known_remaining, 0)) // replicas)
