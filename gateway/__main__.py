@@ -7,11 +7,15 @@ import sys
 
 import uvloop
 
-from gateway.server import Gateway
-from gateway.settings import GatewaySettings
-from inference_mesh import telemetry
-from inference_mesh.lifecycle import run_service
-from inference_mesh.settings import SettingsError, load_settings
+from gateway import compiled
+
+IS_COMPILED = compiled.use()  # before the imports below, which it changes
+
+from gateway.server import Gateway  # noqa: E402
+from gateway.settings import GatewaySettings  # noqa: E402
+from inference_mesh import telemetry  # noqa: E402
+from inference_mesh.lifecycle import run_service  # noqa: E402
+from inference_mesh.settings import SettingsError, load_settings  # noqa: E402
 
 USAGE_ERROR = 2
 
@@ -25,6 +29,7 @@ def main() -> None:
         raise SystemExit(USAGE_ERROR) from None
     telemetry.configure_logging("gateway", settings.log_level, settings.log_format)
     telemetry.configure_tracing("gateway", settings.otlp_endpoint)
+    telemetry.get_logger(__name__).info("policy loaded", compiled=IS_COMPILED)
     uvloop.run(run_service(Gateway(settings), drain_delay_s=settings.drain_delay_s, grace_s=settings.grace_s))
 
 
