@@ -20,10 +20,15 @@ python_that_fits() {
   return 1
 }
 
+has_headers() {
+  "${PYTHON:-python3}" -c 'import pathlib, sys, sysconfig; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").is_file())'
+}
+
 need make "runs this project's targets" make --version
 need git "tells which files belong to the project" git --version
 need gcc "compiles llama.cpp" gcc --version
 need g++ "compiles llama.cpp" g++ --version
+need python3-dev "Python's headers, to compile the policy" has_headers
 need redis-server "the tests of limits that gateways share run a real one" redis-server --version
 need faketime "the tests of clocks that jump" faketime --version
 need python3-venv "Python 3.11 or newer that can make a virtual environment" python_that_fits
