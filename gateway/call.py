@@ -40,6 +40,8 @@ HOP_SHARE, LONGEST_HOP_S = 0.02, 0.05
 """What a hop keeps of the remaining time, so that the worker's own answer still arrives."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
+CUT_OFF = frozenset({grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
+"""What ends a call while its worker may still be at it."""
 STREAMING_METHODS = frozenset({"InferStream", "ModelStreamInfer"})
 
 
@@ -58,7 +60,8 @@ class Call:
     """One call. deadline: seconds of the loop's clock; None = no limit.
 
     cost: what it may use; grants: what the limits gave it, held: names of those limits.
-    beginning: of the prompt that text is made from; None = no text is made. own_deadline: the
+    beginning: of the prompt that text is made from; None = no text is made. asked_version: as the
+    caller wrote it. failed: targets that were asked before another one took over. own_deadline: the
     caller's, before the model's limit. defaults: what a worker puts where a request says nothing.
     prompt_tokens, usage: what the worker said, None before. delivered: messages that the client
     has; delivered_tokens: of those, tokens of generate.
@@ -75,6 +78,8 @@ class Call:
     cost: Cost = NO_COST
     grants: list[Grant] = dataclasses.field(default_factory=list)
     beginning: bytes | None = None
+    asked_version: str = ""
+    failed: list[tuple[Admit, grpc.StatusCode]] = dataclasses.field(default_factory=list)
     defaults: bytes = b""
     held: set[str] = dataclasses.field(default_factory=set)
     own_deadline: float | None = None
@@ -145,7 +150,7 @@ class Call:
         if self.defaults:
             ours.append((DEFAULTS, self.defaults))
         total = self.token_total
-        if total is not None:
+        if total:  # 0: nothing of the request is counted beforehand
             ours.append((TOKEN_BUDGET, str(total)))
         return (*client_metadata_for_worker(self.metadata), *ours, *trace_metadata())
 
@@ -194,13 +199,17 @@ class Call:
             text += f";degraded={','.join(one.name for one in self.standings if one.is_degraded)}"
         return text
 
-    def used_tokens(self) -> int:
-        """Tokens that the call is charged: the worker's count, else what reached the caller."""
+    def used_tokens(self, code: grpc.StatusCode) -> int:
+        """Tokens that the call is charged: the worker's count, else what reached the caller.
+
+        A unary call tells nothing before its end: one that its caller left, or that ran out of
+        time, is charged the bound of its prompt. code: what the call ended with.
+        """
         if self.usage is not None:
             return self.usage.prompt_tokens + self.usage.completion_tokens
-        if self.prompt_tokens is None:
-            return 0
-        return self.prompt_tokens + self.delivered_tokens
+        if self.prompt_tokens is not None:
+            return self.prompt_tokens + self.delivered_tokens
+        return self.cost.prompt_tokens if self.endpoint and code in CUT_OFF else 0
 
 
 def priority_of(caller: Caller) -> Priority:

@@ -5,6 +5,8 @@ Labels are bounded: `model` is a name of the registry or "unknown", never what a
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 UNKNOWN_MODEL = "unknown"
@@ -16,6 +18,7 @@ class GatewayMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._models: set[str] = set()
         self.requests = Counter(
             "mesh_gateway_requests_total",
             "Calls that ended, by their gRPC code.",
@@ -34,6 +37,16 @@ class GatewayMetrics:
         )
         self.registry_reloads, self.registry_is_good = self._of_file("registry", "the model registry")
         self.keys_reloads, self.keys_are_good = self._of_file("keys", "the key file")
+
+    def keep_only(self, models: Collection[str]) -> None:
+        """Drop the series of models that are no more; calls that still run end in series of their own."""
+        for gone in self._models.difference(models):
+            self.requests.remove_by_labels({"model": gone})
+            self.request_seconds.remove_by_labels({"model": gone})
+            if self.in_flight.labels(gone)._value.get() == 0:  # noqa: SLF001  # the library tells it nowhere else
+                self.in_flight.remove(gone)
+                self._models.discard(gone)
+        self._models.update(models)
 
     def _of_file(self, name: str, what: str) -> tuple[Counter, Gauge]:
         reloads = Counter(

@@ -95,7 +95,7 @@ class Parts:
             self.admissions.keep_only,
             self.caches.replace,
             self.shadows.replace,
-            self._keep_usage_of,
+            self._keep_only,
         )
         self.registry = Registry(settings.models, self.fleet, self.metrics, followers)
         self.data_path = self._data_path(limit)
@@ -111,7 +111,7 @@ class Parts:
         return ready
 
     def _data_path(self, max_answer_bytes: int) -> DataPath:
-        budgets = RetryBudgets()
+        budgets = self._budgets = RetryBudgets()
         return DataPath(
             self.desk,
             Serving(self.desk, self.policy, self.limiter, self.admissions, self.fleet, self.shadows),
@@ -128,8 +128,11 @@ class Parts:
     def _waiting_at(self, model: str, version: str) -> int:
         return self.admissions.of(model, version).depth
 
-    def _keep_usage_of(self, entries: tuple[ModelEntry, ...]) -> None:
-        self._usage_metrics.keep_only({entry.name for entry in entries})
+    def _keep_only(self, entries: tuple[ModelEntry, ...]) -> None:
+        """Forget what was counted of models that are no more."""
+        models = frozenset(entry.name for entry in entries)
+        for one in (self._usage_metrics, self.metrics, self._upstream_metrics, self._budgets):
+            one.keep_only(models)
 
 
 def _limiter(settings: GatewaySettings, metrics: LimitMetrics) -> Limiter:

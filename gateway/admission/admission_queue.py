@@ -71,6 +71,19 @@ class AdmissionQueue:
         waiting = self._waiting[outcome.place] = Waiting(self, outcome.place)
         return waiting
 
+    def try_spare(self) -> bool:
+        """Whether a copy of a call may work on the target now; `leave_spare` must follow."""
+        return self._control.try_spare()
+
+    def leave_spare(self) -> None:
+        """A copy ended."""
+        self._control.spare -= 1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether copies take places that callers need."""
+        return self._control.is_over
+
     def resize(self, capacity: int) -> None:
         """Have so many calls in flight from now on; those that are too many end first."""
         self._control.capacity = capacity

@@ -7,7 +7,7 @@ import contextlib
 from prometheus_client import CollectorRegistry, Gauge
 
 from gateway.policy.routing.canary import CanaryPhase
-from inference_mesh.tally import Tally
+from gateway.tally import Tally
 
 
 class CanaryMetrics:

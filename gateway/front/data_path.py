@@ -6,7 +6,10 @@ data path of another transport replaces this module and `upstream.relay`.
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 
 import grpc
 
@@ -16,16 +19,18 @@ from gateway.front.routing_fields import RoutingFields, routing_fields
 from gateway.front.serving import Serving
 from gateway.front.witnesses import Witnesses
 from gateway.methods import path_of
-from gateway.policy.request_cost import NOTHING, RequestFacts, request_facts
+from gateway.policy.request_cost import RequestFacts, oip_facts, request_facts
 from gateway.upstream.fleet import GrpcModel, HttpModel, Model
 from gateway.upstream.http_services import HttpServices
 from gateway.upstream.relay import Relay
 from inference_mesh.errors import InvalidInputError, UnsupportedError
 from inference_mesh.request_ids import request_id_from
 
+FIRST_MESSAGE_LIMIT_S = 30.0
+
 
 class DataPath:
-    """Handlers of the inference methods."""
+    """Handlers of the inference methods. last_call_s: when the last call came, on the loop's clock."""
 
     def __init__(
         self,
@@ -40,6 +45,7 @@ class DataPath:
         self._relay = relay
         self._http_services = http_services
         self._witnesses = witnesses
+        self.last_call_s = -math.inf
 
     def native_handlers(self) -> dict[str, grpc.RpcMethodHandler[bytes, bytes]]:
         """Handlers of InferenceService's inference methods, by method."""
@@ -59,7 +65,7 @@ class DataPath:
     async def infer(self, message: bytes, context: Context) -> bytes:
         """InferenceService.Infer."""
         answer = b""
-        with self._desk.observed("Infer", context) as call:
+        with self._taken("Infer", context) as call:
             facts = await self._routed(call, message)
             with self._witnesses.of(call, facts) as witness:
 
@@ -79,7 +85,7 @@ class DataPath:
 
     async def infer_stream(self, message: bytes, context: Context) -> None:
         """InferenceService.InferStream."""
-        with self._desk.observed("InferStream", context) as call:
+        with self._taken("InferStream", context) as call:
             facts = await self._routed(call, message)
             with self._witnesses.of(call, facts) as witness:
 
@@ -103,7 +109,7 @@ class DataPath:
     async def model_metadata(self, message: bytes, context: Context) -> bytes:
         """GRPCInferenceService.ModelMetadata: asks a worker, and counts against no limit."""
         answer = b""
-        with self._desk.observed("ModelMetadata", context) as call:
+        with self._taken("ModelMetadata", context) as call:
             await self._serving.route(call, _oip_fields(message), len(message))
             call.limit_to(call.admitted.model.timeout_s)
             model = _of_workers(self._serving.target(call.admitted), "the Open Inference Protocol")
@@ -113,11 +119,9 @@ class DataPath:
     async def model_stream_infer(self, messages: AsyncIterator[bytes], context: Context) -> None:
         """GRPCInferenceService.ModelStreamInfer: one model for the whole stream."""
         path = path_of("ModelStreamInfer")
-        with self._desk.observed("ModelStreamInfer", context) as call:
-            try:
-                first = await anext(aiter(messages))
-            except StopAsyncIteration:
-                raise InvalidInputError("the stream has no request") from None
+        with self._taken("ModelStreamInfer", context) as call:
+            await self._desk.identify(call)  # nobody else is waited for
+            first = await _first_of(messages)
             fields = _oip_fields(first)
             await self._serving.route(call, fields, len(first))
 
@@ -132,18 +136,28 @@ class DataPath:
 
             await self._serving.serve_without_turn(call, ask)
 
+    def _taken(self, method: str, context: Context) -> AbstractContextManager[Call]:
+        """The record of a call that just came, for the length of a block."""
+        self.last_call_s = asyncio.get_running_loop().time()
+        return self._desk.observed(method, context)
+
     async def _oip_unary(self, method: str, message: bytes, context: Context) -> bytes:
         answer = b""
-        with self._desk.observed(method, context) as call:
+        with self._taken(method, context) as call:
             await self._serving.route(call, _oip_fields(message), len(message))
-            call.limit_to(call.admitted.model.timeout_s)
+            entry = call.admitted.model
+            call.limit_to(entry.timeout_s)
+            facts = oip_facts(len(message), entry.task)
+            with self._witnesses.of(call, facts) as witness:
 
-            async def ask(model: Model) -> bytes:
-                worker = _of_workers(model, "the Open Inference Protocol")
-                return await self._relay.unary(call, worker, path_of(method), message)
+                async def ask(model: Model) -> bytes:
+                    witness.begin(message)
+                    worker = _of_workers(model, "the Open Inference Protocol")
+                    return await self._relay.unary(call, worker, path_of(method), message)
 
-            answer = await self._serving.serve(call, NOTHING, ask)
-        return answer  # noqa: RET504  # `observed` may end its block early
+                answer = await self._serving.serve(call, facts, ask)
+                witness.saw((answer,))
+        return answer  # `observed` may end its block early
 
     async def _routed(self, call: Call, message: bytes) -> RequestFacts:
         """The facts of a native request that was let in; its model's time limit applies."""
@@ -153,6 +167,17 @@ class DataPath:
         facts = request_facts(message, fields.payload_start)
         call.beginning = facts.beginning
         return facts
+
+
+async def _first_of(messages: AsyncIterator[bytes]) -> bytes:
+    """The first message of a caller's stream. Raises InvalidInputError if none comes in time."""
+    try:
+        async with asyncio.timeout(FIRST_MESSAGE_LIMIT_S):
+            return await anext(aiter(messages))
+    except StopAsyncIteration:
+        raise InvalidInputError("the stream has no request") from None
+    except TimeoutError:
+        raise InvalidInputError(f"the stream had no request for {FIRST_MESSAGE_LIMIT_S:g} s") from None
 
 
 def _oip_fields(message: bytes) -> RoutingFields:

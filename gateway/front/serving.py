@@ -32,6 +32,9 @@ from gateway.upstream.fleet import Fleet, Model
 from inference_mesh.errors import MeshError, ModelNotFoundError
 from inference_mesh.status_interceptor import reason_of
 
+MAX_ROUTES = 3
+"""How often a call whose target disappears while it waits is routed anew."""
+
 T = TypeVar("T")
 
 
@@ -64,6 +67,7 @@ class Serving:
         if isinstance(decision, Refuse):
             raise error_of(decision)
         call.admission = decision
+        call.asked_version = fields.version
         self._desk.count_in(call)
         return decision
 
@@ -71,21 +75,26 @@ class Serving:
         """The answer of the first target of the chain that can give one.
 
         ask: relays the call to a target; raises MeshError and WorkerStatusError. Falls back
-        only before the first byte; if all fail, the first failure is the answer.
+        only before the first byte, and not for a caller who asks for a version: no other model
+        has it. If all fail, the first failure is the answer.
         """
         first = call.admitted
-        chain = (first, *self._policy.fallbacks_of(first, self._desk.draw()))
+        others = () if call.asked_version else self._policy.fallbacks_of(first, self._desk.draw())
         failure: MeshError | WorkerStatusError | None = None
-        for admitted in chain:
+        left = list(others)
+        admitted = first
+        while True:
             try:
                 return await self._at(call, admitted, facts, ask)
             except (MeshError, WorkerStatusError) as error:
                 failure = failure or error
-                if call.delivered or not falls_back(_reason(error)):
+                if not left or call.delivered or not falls_back(_reason(error)):
                     break
+                self._leave(call, error)
                 call.fallback_from = first.model.name
+                admitted = left.pop(0)
         call.admission, call.fallback_from = first, ""
-        raise failure or ModelNotFoundError(f"there is no model '{first.model.name}'")
+        raise failure
 
     async def serve_without_turn(self, call: Call, ask: Callable[[Model], Awaitable[T]]) -> T:
         """The answer of the target of a stream of requests, which may be idle for most of its life.
@@ -127,12 +136,34 @@ class Serving:
     async def _at(
         self, call: Call, admitted: Admit, facts: RequestFacts, ask: Callable[[Model], Awaitable[T]]
     ) -> T:
-        """The answer of one target."""
-        call.admission = admitted
-        target = self.target(admitted)
-        await self._grant(call, admitted, facts)
-        async with self._turn(call, admitted):
-            return await ask(target)
+        """The answer of one target; of the model's other version if the registry changed meanwhile."""
+        for _ in range(MAX_ROUTES):
+            call.admission = admitted
+            await self._grant(call, admitted, facts)
+            async with self._turn(call, admitted):
+                target = self._fleet.target(admitted.model.name, admitted.version)
+                if target is not None:
+                    return await ask(target)
+            admitted = self._routed_again(call, admitted)
+        raise ModelNotFoundError(f"there is no model '{admitted.model.name}'")
+
+    def _routed_again(self, call: Call, admitted: Admit) -> Admit:
+        """Where a call goes whose target is no more. Raises ModelNotFoundError."""
+        caller, name = admitted.caller, admitted.model.name
+        facts = CallFacts(name, call.asked_version, 0, call.started_s, time.time(), call.metadata)
+        route = self._policy.find(caller, facts, self._desk.draw())
+        if isinstance(route, Refuse):
+            raise error_of(route)
+        return Admit(caller, route.model, route.version, route.rule)
+
+    def _leave(self, call: Call, error: MeshError | WorkerStatusError) -> None:
+        """Note that a target failed the call, and give back what was taken of its own limits."""
+        if call.endpoint:
+            call.failed.append((call.admitted, error.code))
+            call.endpoint = ""
+        now_s = asyncio.get_running_loop().time()
+        for grant in call.grants:
+            call.held -= grant.leave_model(now_s)
 
     async def _grant(self, call: Call, admitted: Admit, facts: RequestFacts) -> None:
         """Take from every limit of the call what it does not hold yet. Raises QuotaError."""
@@ -169,9 +200,11 @@ class Serving:
             tenant.weight,
             priority_of(admitted.caller),
             max(1, call.cost.total),
-            call.own_deadline,
+            None if call.own_deadline is None else call.deadline,
         )
         entered = queue.try_enter(entry, loop.time())
+        if queue.is_over:
+            self._shadows.cancel_one(admitted.model.name, admitted.version)
         if isinstance(entered, Waiting):
             self._shadows.set_pressure(admitted.model.name, admitted.version)
             entered = await entered.turn()

@@ -34,7 +34,9 @@ class Settlement:
         self._metrics.count(record)
         if self._log is not None:
             self._log.add(record)
-        if call.endpoint and not call.fallback_from:
+        for failed, failed_with in call.failed:
+            self._canaries.observe(failed.model.name, failed.version, failed_with.name, duration_s, None)
+        if call.endpoint and not call.fallback_from and not call.failed:
             first_s = None if call.first_token_at_s is None else call.first_token_at_s - call.started_s
             admitted = call.admission
             self._canaries.observe(admitted.model.name, admitted.version, code.name, duration_s, first_s)

@@ -62,7 +62,9 @@ class Witness:
             return None
         call.usage = found.usage
         await call.context.send_initial_metadata(call.initial_metadata())
-        return found.messages(call.request_id)
+        messages = found.messages(call.request_id)
+        call.delivered, call.delivered_tokens = len(messages), found.usage.completion_tokens
+        return messages
 
     def begin(self, message: bytes) -> None:
         """The call goes to a worker now: send a copy along, once."""

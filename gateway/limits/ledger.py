@@ -22,13 +22,18 @@ class Exchange:
 
     answers: one for each report, in order. now_us: the ledger's clock. epoch: changes when the
     ledger may have lost what it knew; every gateway then reports all that it holds.
-    is_settling: whether it still gathers those reports and grants nothing.
+    is_settling: whether it still gathers those reports and grants nothing. is_withholding:
+    whether a gateway was lost together with what the ledger knew, so that what that one took
+    last is known to nobody, and the rest of the windows of that time is not granted. gateways:
+    that were heard of just now.
     """
 
     answers: tuple[Answer, ...]
     now_us: float
     epoch: str
     is_settling: bool
+    is_withholding: bool = False
+    gateways: int = 0
 
 
 class Ledger(Protocol):
@@ -40,6 +45,10 @@ class Ledger(Protocol):
         A report replaces what this gateway reported before, so that a lost answer heals with
         the next report. Calls must not overlap.
         """
+        ...
+
+    def note_all_told(self) -> None:
+        """All that this gateway holds was reported since the ledger answers again."""
         ...
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ refusal becomes on the wire, is not its matter.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Sequence
 
@@ -17,7 +18,8 @@ from gateway.limits.leases import ANSWER_LIMIT_S, TICK_S, Leases
 from gateway.limits.ledger import Ledger
 from gateway.limits.metrics import LimitMetrics
 from gateway.policy.facts import Cost, Refuse, Standing
-from gateway.policy.limits.decision import Account, lacking, take_all
+from gateway.policy.limits.call_accounts import CallAccounts
+from gateway.policy.limits.decision import lacking, own_account, shared_account, take_all
 from gateway.policy.limits.lease import GONE, OWN, Terms
 from gateway.policy.limits.rules import LimitRule
 
@@ -48,7 +50,8 @@ class Limiter:
         """
         self._metrics = metrics
         self._clock = clock
-        self._accounts = Accounts(phase_s=window_phase_s)
+        new_account = own_account if ledger is None else shared_account
+        self._accounts = Accounts(functools.partial(new_account, phase_s=window_phase_s))
         self._leases: Leases | None = None
         self._on_release: Released | None = None
         if ledger is not None:
@@ -58,7 +61,7 @@ class Limiter:
             metrics.ledger_up.set(1)
 
     def __len__(self) -> int:
-        """Limits of which something is taken."""
+        """Limits of which something is taken, or was by one of the last callers."""
         return len(self._accounts)
 
     @property
@@ -72,10 +75,14 @@ class Limiter:
         A grant must be settled. The answer may be shorter than asked for, where a token budget
         holds the prompt and at least one token.
         """
-        if not rules:
-            return Grant((), cost, cost.completion_tokens, now_s, ALONE, None)
-        accounts = self._accounts.of(rules, now_s)
-        return self._decide(accounts, cost, now_s, self._terms)
+        of_call = self._accounts.of(rules, now_s)
+        terms = ALONE if self._leases is None else self._leases.terms
+        prompt_tokens, completion_tokens = cost
+        if not of_call.take(prompt_tokens + completion_tokens, now_s):
+            return self._decide(of_call, cost, now_s, terms)
+        if terms.source is GONE:
+            self._note_degraded(of_call)
+        return Grant(of_call, prompt_tokens, completion_tokens, now_s, terms, self._on_release)
 
     async def acquire(self, rules: Sequence[LimitRule], cost: Cost, now_s: float) -> Grant | Refuse:
         """The same, after asking the ledger where a lease ran out; within about 5 ms."""
@@ -85,7 +92,7 @@ class Limiter:
             if outcome is not None or leases is None:
                 return _decided(outcome)
             # What one round brings may be gone to calls that came meanwhile.
-            accounts = self._accounts.of(rules, now_s)
+            accounts = self._accounts.of(rules, now_s).accounts
             wanted = [(one, one.wish_of(cost)) for one in lacking(accounts, cost, now_s, leases.terms)]
             is_answered = await leases.ask(wanted, until_s - self._clock())
             now_s = max(now_s, self._clock())
@@ -124,27 +131,28 @@ class Limiter:
     def _terms(self) -> Terms:
         return ALONE if self._leases is None else self._leases.terms
 
-    def _decide(
-        self, accounts: Sequence[Account], cost: Cost, now_s: float, terms: Terms
-    ) -> Grant | Refuse | None:
-        taken = take_all(accounts, cost, now_s, terms)
+    def _decide(self, of_call: CallAccounts, cost: Cost, now_s: float, terms: Terms) -> Grant | Refuse | None:
+        """The decision where not every account has room at hand."""
+        taken = take_all(of_call, cost, now_s, terms)
+        if self._leases is not None:
+            self._leases.renew(of_call.singles)
+            self._leases.renew(of_call.windows)
         if taken is None:
             return None
-        if terms.source is not OWN:
-            self._note(accounts, terms)
+        if terms.source is GONE:
+            self._note_degraded(of_call)
         if isinstance(taken, Refuse):
             first = taken.standings[0]
-            scope = next(one.rule.scope for one in accounts if one.rule.name == first.name)
+            scope = next(one.rule.scope for one in of_call.accounts if one.rule.name == first.name)
             self._metrics.refusals.labels(first.kind, scope).inc()
             return taken
-        return Grant(accounts, cost, taken, now_s, terms, self._on_release)
+        grant = Grant(of_call, cost.prompt_tokens, taken, now_s, terms, self._on_release)
+        grant.is_clamped = taken < cost.completion_tokens
+        return grant
 
-    def _note(self, accounts: Sequence[Account], terms: Terms) -> None:
-        if self._leases is not None:
-            self._leases.touch(accounts)
-        if terms.source is GONE:
-            for policy in {account.rule.when_gone for account in accounts}:
-                self._metrics.degraded.labels(policy).inc()
+    def _note_degraded(self, of_call: CallAccounts) -> None:
+        for policy in {rule.when_gone for rule in of_call.rules}:
+            self._metrics.degraded.labels(policy).inc()
 
 
 def _decided(outcome: Grant | Refuse | None) -> Grant | Refuse:

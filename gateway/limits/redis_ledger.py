@@ -6,6 +6,8 @@ wait, is the matter of `leases`; what Redis does with a report stands in `lease_
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Iterator, Sequence
@@ -16,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
-from gateway.limits.lease_script import LEASE_SCRIPT, VALUES_PER_RULE
+from gateway.limits.lease_script import HEAD_VALUES, LEASE_SCRIPT, VALUES_PER_RULE
 from gateway.limits.ledger import Exchange, LedgerError
 from gateway.policy.limits.lease import Answer, Report
 
@@ -31,6 +33,10 @@ CALL_LEASE_S = 5.0
 """After how long the calls of a gateway that is silent are taken to be gone."""
 RATE_CHUNK_S = 1.0
 """Most that is leased of a rate beyond what is asked for, as time at that rate."""
+FAREWELL_LIMIT_S = 0.25
+"""Longest wait for Redis when a gateway stops."""
+LEAVING = -1
+"""Said in place of the number of gateways by one that stops."""
 
 Reply = list[bytes | int]
 
@@ -57,6 +63,9 @@ class RedisLedger:
         self._id = f"{gateway_id}:{secrets.token_hex(4)}"
         self._replicas = replicas
         self._sequence = 0
+        # What is told after a loss: of which memory of Redis how many gateways are known.
+        self._life, self._peers = "", 0
+        self._is_all_told = False
         self._sha1 = hashlib.sha1(LEASE_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
     async def exchange(self, reports: Sequence[Report]) -> Exchange:
@@ -65,6 +74,8 @@ class RedisLedger:
         try:
             reply = await self._call(reports)
             exchange = exchange_of(reply, reports)
+            if not exchange.is_settling:
+                self._life, self._peers = _text(reply[3]), int(reply[4])
             is_done = True
         except (RedisError, OSError, EOFError, ValueError, UnicodeError) as error:
             raise LedgerError(type(error).__name__) from error
@@ -73,8 +84,17 @@ class RedisLedger:
                 await self._drop()
         return exchange
 
+    def note_all_told(self) -> None:
+        """All that this gateway holds was reported over this connection; Redis may count on it."""
+        self._is_all_told = True
+
     async def close(self) -> None:
-        """Let go of the connection; the next exchange makes a new one."""
+        """Say that this gateway is gone, if that can be said at once, and let go of the connection."""
+        if self._connection is not None:
+            self._peers = LEAVING
+            with contextlib.suppress(RedisError, LedgerError, OSError, EOFError, TimeoutError):
+                async with asyncio.timeout(FAREWELL_LIMIT_S):
+                    await self._call([])
         await self._drop()
 
     async def _call(self, reports: Sequence[Report]) -> Reply:
@@ -101,10 +121,20 @@ class RedisLedger:
 
     def _common(self) -> tuple[str | int, ...]:
         limits_s = (SETTLE_S, SILENCE_S, CALL_LEASE_S, RATE_CHUNK_S)
-        return (self._id, self._sequence, self._replicas, *(round(one * 1e6) for one in limits_s))
+        limits_us = (round(one * 1e6) for one in limits_s)
+        return (
+            self._id,
+            self._sequence,
+            self._replicas,
+            *limits_us,
+            self._life,
+            self._peers,
+            int(self._is_all_told),
+        )
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
+        self._is_all_told = False
         if connection is not None:
             await connection.disconnect(nowait=True)
 
@@ -114,25 +144,26 @@ def arguments_of(report: Report) -> Iterator[str | float]:
     rule = report.rule
     span_s = rule.interval_s if rule.kind == "requests" else rule.window_s
     yield from (rule.kind, rule.amount, repr(span_s * 1e6))
-    yield from (report.number, report.total, report.need, report.known, repr(report.known_at_us))
-    yield from (repr(report.reached_us), report.debt)
+    yield from (report.number, report.total, report.need, report.wish, report.spare)
+    yield from (report.lost, repr(report.lost_at_us), repr(report.reached_us), report.debt, report.back)
 
 
 def exchange_of(reply: Reply, reports: Sequence[Report]) -> Exchange:
     """What a reply says. Raises ValueError if it is not the script's."""
-    if len(reply) != 3 + VALUES_PER_RULE * len(reports):
+    if len(reply) != HEAD_VALUES + VALUES_PER_RULE * len(reports):
         raise ValueError("not an answer to these reports")
-    now_us, epoch, is_settling = reply[:3]
-    starts = range(3, len(reply), VALUES_PER_RULE)
+    now_us, epoch, is_settling, _, gateways, is_withholding = reply[:HEAD_VALUES]
+    starts = range(HEAD_VALUES, len(reply), VALUES_PER_RULE)
     answers = tuple(answer_of(reply[start : start + VALUES_PER_RULE]) for start in starts)
-    return Exchange(answers, float(now_us), _text(epoch), bool(int(is_settling)))
+    return Exchange(
+        answers, float(now_us), _text(epoch), bool(int(is_settling)), bool(int(is_withholding)), int(gateways)
+    )
 
 
 def answer_of(values: Reply) -> Answer:
     """One rule's part of a reply. Raises ValueError."""
     granted, total, remaining, number, left_us = map(int, values[:5])
-    start_us, reached_us = map(float, values[5:])
-    return Answer(granted, total, remaining, number, left_us / 1e6, start_us, reached_us)
+    return Answer(granted, total, remaining, number, left_us / 1e6, float(values[5]), int(values[6]))
 
 
 def _text(value: bytes | int) -> str:

@@ -28,6 +28,7 @@ TEMPLATE_OVERHEAD_TOKENS = 64
 MESSAGE_OVERHEAD_TOKENS = 16
 """Tokens that a chat template adds to each message."""
 
+TEXT_TASKS = frozenset({"generate", "embed", "rerank", "classify"})
 WITHOUT_TOKENS = frozenset({0x2A, 0x32})
 """First byte of a payload of tensors or JSON: their tokens are not counted, so they are not parsed."""
 
@@ -36,19 +37,15 @@ class RequestFacts(NamedTuple):
     """What the policy reads of a native request.
 
     payload: None where it has no tokens or is not well formed, which the worker will say.
-    version: as the caller wrote it. beginning: of a prompt that text is made from; None = no
-    text is to be made.
+    version: as the caller wrote it. is_generate: whether text is to be made. beginning: of the
+    prompt that it is made from; None = not known.
     """
 
     prompt_tokens: int = 0
     payload: payload_pb2.Payload | None = None
     version: str = ""
+    is_generate: bool = False
     beginning: bytes | None = None
-
-    @property
-    def is_generate(self) -> bool:
-        """Whether text is to be made."""
-        return self.beginning is not None
 
 
 NOTHING = RequestFacts()
@@ -65,20 +62,32 @@ def request_facts(message: bytes, payload_start: int) -> RequestFacts:
     return payload_facts(request.payload, request.version)
 
 
+def oip_facts(size_bytes: int, task: str | None) -> RequestFacts:
+    """The facts of an Open Inference Protocol request, of which only the model is read.
+
+    Its texts are no longer than the message. task: the model's, by the registry; None = it
+    does not say, and nothing is counted beforehand.
+    """
+    if task not in TEXT_TASKS:
+        return NOTHING
+    return RequestFacts(size_bytes + TEXT_OVERHEAD_TOKENS, is_generate=task == "generate")
+
+
 def payload_facts(payload: payload_pb2.Payload, version: str = "") -> RequestFacts:
     """The facts of a payload. version: as the caller wrote it."""
     kind = payload.WhichOneof("kind")
     if kind == "generate":
         generate = payload.generate
-        return RequestFacts(_generate_bound(generate), payload, version, beginning_of(generate))
+        return RequestFacts(_generate_bound(generate), payload, version, True, beginning_of(generate))
     return RequestFacts(_texts_bound(payload, kind), payload, version)
 
 
 def cost_of(facts: RequestFacts, tenant: Tenant, entry: ModelEntry) -> Cost:
     """What is reserved for a request of a tenant to a model."""
-    if not facts.is_generate or facts.payload is None:
+    if not facts.is_generate:
         return Cost(facts.prompt_tokens)
-    asked = facts.payload.generate.max_tokens or tenant.defaults.max_tokens or entry.max_tokens
+    own = facts.payload.generate.max_tokens if facts.payload is not None else 0
+    asked = own or tenant.defaults.max_tokens or entry.max_tokens
     longest = min(asked or DEFAULT_COMPLETION_TOKENS, entry.max_tokens or 2**31)
     return Cost(facts.prompt_tokens, longest)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Generic, TypeVar
 
 from gateway.call import Call
@@ -24,6 +24,9 @@ from gateway.upstream.worker_status import lost_connection
 from inference_mesh.errors import UnavailableError
 from inference_mesh.load_report import LoadReport
 from inference_mesh.telemetry import span
+
+MUTE_SHARE = 0.9
+"""Of the longest time of a call: a replica that had so much of it and said nothing is hung."""
 
 E = TypeVar("E", bound=Endpoint)
 
@@ -109,6 +112,15 @@ class Attempts(Generic[E]):
         self._metrics.retries.labels(self._call.model).inc()
         return True
 
+    def note_if_mute(self, timeout_s: float) -> None:
+        """The time of the call is over. A replica that had nearly all that a call may take is hung.
+
+        One that had less may just be slow for a caller in a hurry. timeout_s: the model's.
+        """
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._started_s >= MUTE_SHARE * timeout_s:
+            self._pool.note_fault(self._tried[-1], Fault.HUNG, self._started_s, now_s, self._rng)
+
     def unavailable(self) -> UnavailableError:
         """The error when no replica can answer, or go on with the answer."""
         return lost_connection(self._call)
@@ -130,3 +142,7 @@ class RetryBudgets:
     def of(self, model: str) -> RetryBudget:
         """The budget of a model of the registry."""
         return self._budgets.setdefault(model, RetryBudget())
+
+    def keep_only(self, models: Collection[str]) -> None:
+        """Forget the budgets of models that are no more."""
+        self._budgets = {model: budget for model, budget in self._budgets.items() if model in models}

@@ -11,17 +11,11 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from gateway.admission.admission_queue import Ticket, Waiting
 from gateway.admission.admissions import Admissions
 from gateway.methods import path_of
-from gateway.policy.admission.entry import EntryFacts
-from gateway.policy.facts import Priority
 from gateway.shadow.shadow_call import ShadowRequest
 from gateway.upstream.fleet import Fleet, GrpcModel
 from inference_mesh.errors import OverloadedError, UnavailableError
-
-TENANT = "shadow"
-"""Whose share of a queue copies take."""
 
 
 class Copies:
@@ -53,14 +47,10 @@ class Copies:
     @contextlib.contextmanager
     def _turn(self, model: GrpcModel) -> Iterator[None]:
         """A turn at the target, if there is one right now. Raises OverloadedError."""
-        loop = asyncio.get_running_loop()
-        entry = EntryFacts(TENANT, 1.0, Priority.BULK, 1)
-        entered = self._admissions.of(model.entry.name, model.version).try_enter(entry, loop.time())
-        if isinstance(entered, Waiting):
-            entered.leave()
-        if not isinstance(entered, Ticket):
+        queue = self._admissions.of(model.entry.name, model.version)
+        if not queue.try_spare():
             raise OverloadedError("callers leave no room for a copy")
         try:
             yield
         finally:
-            entered.leave(loop.time())
+            queue.leave_spare()

@@ -17,6 +17,7 @@ from gateway.upstream.attempts import Attempts, RetryBudgets
 from gateway.upstream.endpoints import HttpEndpoint
 from gateway.upstream.fleet import HttpModel
 from gateway.upstream.metrics import UpstreamMetrics
+from gateway.upstream.worker_call import send_initial
 from inference_mesh.errors import (
     DeadlineExceededError,
     InternalError,
@@ -63,6 +64,7 @@ class HttpServices:
                     with attempts.next() as endpoint:
                         body = await self._post(call, endpoint, model.path, document)
                     attempts.succeeded()
+                    await send_initial(call, ())
                     return _response(call, body)
                 except UNREACHED:
                     if not attempts.may_follow(Fault.LOST, is_repeatable=True):
@@ -72,6 +74,9 @@ class HttpServices:
                         raise UnavailableError(str(refused), retry_after_s=refused.retry_after_s) from None
                 except InternalError:
                     attempts.may_follow(Fault.FAILED, is_repeatable=False)
+                    raise
+                except DeadlineExceededError:
+                    attempts.note_if_mute(model.entry.timeout_s)
                     raise
 
     async def _post(self, call: Call, endpoint: HttpEndpoint, path: str, document: bytes) -> bytes:

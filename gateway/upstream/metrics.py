@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter as Multiset
+from collections.abc import Collection
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -58,6 +59,7 @@ class UpstreamMetrics:
             registry=registry,
         )
         self._shown: Multiset[tuple[str, str]] = Multiset()
+        self._models: set[str] = set()
 
     def show_endpoint(self, model: str, endpoint: str) -> None:
         """Have series for a replica; two versions of a model may share its address."""
@@ -74,6 +76,13 @@ class UpstreamMetrics:
         for metric in (self.ejections, self.endpoint_ready):
             with contextlib.suppress(KeyError):
                 metric.remove(model, endpoint)
+
+    def keep_only(self, models: Collection[str]) -> None:
+        """Drop the series of models that are no more."""
+        for gone in self._models.difference(models):
+            for metric in (self.retries, self.silences, self.broken_streams, self.prefix_picks):
+                metric.remove_by_labels({"model": gone})
+        self._models = set(models)
 
     def forget_version(self, model: str, version: str) -> None:
         """Drop the series of a version that is no more."""

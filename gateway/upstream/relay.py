@@ -34,7 +34,7 @@ from gateway.upstream.worker_call import (
     trailing_metadata,
 )
 from gateway.upstream.worker_status import client_error, fault_of, lost_connection
-from inference_mesh.errors import StreamBrokenError
+from inference_mesh.errors import DeadlineExceededError, StreamBrokenError
 
 QUEUED_REQUESTS = 8
 """Messages of a client's stream that wait for the worker; more are not read."""
@@ -156,6 +156,8 @@ class Relay:
                 except (grpc.aio.AioRpcError, SilentReplicaError, asyncio.CancelledError) as error:
                     has_begun = call.delivered > delivered
                     fault, failure = self._failure(error, call, has_begun=has_begun)
+                    if isinstance(failure, DeadlineExceededError):
+                        attempts.note_if_mute(model.entry.timeout_s)
                     attempts.note_load(load_of(_trailers(error)))
                     if has_begun:
                         attempts.step_forward()

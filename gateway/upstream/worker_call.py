@@ -38,13 +38,13 @@ async def trailing_metadata(upstream: Any) -> Pairs:
 def note_prompt(call: Call, metadata: Metadata) -> None:
     """Note the exact length of the prompt, and give back what was reserved beyond it.
 
-    After a fallback it is kept: the grant is the first model's, whose answers may be shorter.
+    Where there are fallbacks it is kept: the same prompt may be longer there.
     """
     text = value_of(metadata, PROMPT_TOKENS) or ""
     if not (text.isascii() and text.isdigit()) or len(text) > LONGEST_COUNT:
         return
     call.prompt_tokens = int(text)
-    if call.fallback_from:
+    if call.fallback_from or call.admitted.model.fallback:
         return
     now_s = asyncio.get_running_loop().time()
     for grant in call.grants:

@@ -10,8 +10,8 @@ from collections.abc import Collection
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from gateway.tally import Tally
 from gateway.usage.record import UsageRecord
-from inference_mesh.tally import Tally
 
 OTHER = "other"
 PROMPT, COMPLETION, CACHED, RESPONSE_CACHED = "prompt", "completion", "cached", "response_cached"

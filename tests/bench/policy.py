@@ -79,6 +79,10 @@ class CountingLedger:
         self.for_rates += any(one.need > 0 and one.rule.kind == "requests" for one in reports)
         return await self._ledger.exchange(reports)
 
+    def note_all_told(self) -> None:
+        """As the ledger's."""
+        self._ledger.note_all_told()
+
     async def close(self) -> None:
         """As the ledger's."""
         await self._ledger.close()

@@ -177,7 +177,7 @@ class Scene:
         lap("texts")
         ticket.leave(self._loop.time())
         lap("leave")
-        grant.settle(call.used_tokens(), self._loop.time())
+        grant.settle(call.used_tokens(grpc.StatusCode.OK), self._loop.time())
         lap("settle")
         self.settlement.tell(call, grpc.StatusCode.OK, 0.05)
         lap("usage")

@@ -26,32 +26,38 @@ class LedgerStore:
     def answer(self, gateway: str, report: Report) -> Answer:
         """Count one report and grant."""
         if report.rule.kind == "requests":
-            return self._requests(report)
+            return self._requests(gateway, report)
         window_us = report.rule.window_s * 1e6
         number = math.floor(self.now_us / window_us) if window_us else -1
         left_s = ((number + 1) * window_us - self.now_us) / 1e6 if window_us else 0.0
         held = self.held.setdefault((report.rule.name, number), {})
         total = report.total if report.number in (number, -1) else 0
         remaining = report.rule.amount - sum(held.values()) + held.get(gateway, 0) - total
-        granted = self._granted(remaining, report.need)
+        granted = self._granted(remaining, report)
         held[gateway] = total + granted
         return Answer(granted, total + granted, remaining - granted, number, left_s)
 
-    def _requests(self, report: Report) -> Answer:
+    def _requests(self, gateway: str, report: Report) -> Answer:
         rule, interval_us = report.rule, report.rule.interval_s * 1e6
         latest_us = self.now_us + rule.window_s * 1e6
-        start_us = max(self.next_us.get(rule.name, 0.0), self.now_us)
-        start_us = min(start_us + report.debt * interval_us, latest_us)
-        cells = math.floor((latest_us - start_us) / interval_us + 1e-6)
-        granted = self._granted(cells, report.need)
-        self.next_us[rule.name] = start_us + granted * interval_us
-        kept = min(granted, report.need)
-        return Answer(granted, kept, cells - granted, start_us=start_us, reached_us=self.next_us[rule.name])
+        held = self.held.setdefault((rule.name, -1), {})
+        others = sum(held.values()) - held.get(gateway, 0)
+        bound = others + max(held.get(gateway, 0), report.total)
+        next_us = max(self.next_us.get(rule.name, 0.0), self.now_us + bound * interval_us)
+        next_us -= report.back * interval_us
+        next_us = max(next_us, self.now_us + (others + report.total) * interval_us)
+        next_us = min(next_us + report.debt * interval_us, latest_us)
+        cells = math.floor((latest_us - next_us) / interval_us + 1e-6)
+        granted = self._granted(cells, report)
+        held[gateway] = report.total + granted
+        self.next_us[rule.name] = next_us + granted * interval_us
+        return Answer(granted, held[gateway], cells - granted, reached_us=self.next_us[rule.name])
 
-    def _granted(self, remaining: int, need: int) -> int:
-        if need <= 0 or remaining <= 0:
+    def _granted(self, remaining: int, report: Report) -> int:
+        if remaining <= 0:
             return 0
-        return min(remaining, max(need, remaining // (2 * self.replicas)))
+        spare = min(report.wish, remaining // (2 * self.replicas) - report.spare)
+        return min(remaining, max(report.need, spare, 0))
 
 
 class MemoryLedger:
@@ -77,6 +83,9 @@ class MemoryLedger:
             self.answers_lost -= 1
             raise LedgerError("the answer was lost")
         return Exchange(answers, self._store.now_us, "epoch", is_settling=False)
+
+    def note_all_told(self) -> None:
+        """This ledger waits for nobody."""
 
     async def close(self) -> None:
         """Nothing to let go of."""

@@ -133,10 +133,10 @@ class _Turn:
 
     async def __aenter__(self) -> None:
         worker = self._worker
-        if worker.is_mute:
-            await asyncio.Event().wait()
         worker.stats.waiting += 1
         try:
+            if worker.is_mute:
+                await asyncio.Event().wait()
             await worker.free.acquire()
         finally:
             worker.stats.waiting -= 1

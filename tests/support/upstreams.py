@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from gateway.background import Background
 from gateway.call import Call
 from gateway.policy.facts import Admit, Caller
+from gateway.policy.request_cost import payload_facts
 from gateway.upstream.attempts import RetryBudgets
 from gateway.upstream.fleet import Fleet, GrpcModel
 from gateway.upstream.metrics import UpstreamMetrics
@@ -121,6 +122,7 @@ class Upstream:
     ) -> inference_pb2.InferResponse:
         """Relay one request."""
         target = self.target(version=version)
+        call.beginning = payload_facts(request.payload).beginning
         answer = await self.relay.unary(call, target, UNARY, request.SerializeToString())
         return inference_pb2.InferResponse.FromString(answer)
 

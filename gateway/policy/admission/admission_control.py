@@ -17,7 +17,7 @@ from gateway.policy.admission.service_estimate import ServiceEstimate
 from gateway.policy.facts import Priority, RefusalKind, Refuse
 
 RESERVE_SHARE = 16
-"""One in so many places in flight is kept for the highest class."""
+"""One in so many places is kept for the highest class, in flight and in the queue."""
 RESERVED_FOR_S = 60.0
 """How long after its last call places are kept for the highest class."""
 CAUTION = 1.25
@@ -46,7 +46,8 @@ class AdmissionControl:
     """Owns who is in flight and who waits for one target.
 
     size: calls that may wait. max_wait_s: longest wait of a call without a deadline. capacity:
-    calls that may be in flight; 0 = nobody is there to serve them, and nobody is kept.
+    calls that may be in flight; 0 = nobody is there to serve them, and nobody is kept. spare:
+    copies in flight, for which callers neither wait nor are refused.
     """
 
     def __init__(self, size: int, max_wait_s: float, rng: random.Random) -> None:
@@ -54,6 +55,7 @@ class AdmissionControl:
         self.max_wait_s = max_wait_s
         self.capacity = 0
         self.in_flight = 0
+        self.spare = 0
         self.queue = FairQueue()
         self.estimate = ServiceEstimate()
         self._usage = ClassUsage()
@@ -61,6 +63,7 @@ class AdmissionControl:
         self._high_in_flight = 0
         self._reserved_until_s = float("-inf")
         self._is_reserved = False
+        self._full_until_s = [float("-inf")] * len(Priority)
 
     def try_start(self, entry: EntryFacts, now_s: float) -> bool:
         """Whether the call is in flight at once, because there is room and nobody goes before it."""
@@ -76,18 +79,34 @@ class AdmissionControl:
         self._start(entry)
         return True
 
+    def try_spare(self) -> bool:
+        """Whether a copy may go in flight: nobody waits, and a place of the lowest class is left."""
+        is_left = self.in_flight + self.spare < self.capacity - self._reserve_against(Priority.BULK)
+        if self.queue.depth or not is_left:
+            return False
+        self.spare += 1
+        return True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether copies take places that callers need."""
+        return self.spare > 0 and self.in_flight + self.spare > self.capacity
+
     def wait(self, entry: EntryFacts, now_s: float) -> Waits | Refuse:
-        """A place in the queue, if the call can be expected to start in time."""
+        """A place in the queue, if the call can be expected to keep it and to start in time."""
         self._usage.decay(now_s)
         wait_s = self.expected_wait_s(entry)
         latest_start_s = self._latest_start_s(entry, now_s)
         late_s = now_s + wait_s * CAUTION - latest_start_s
         if late_s >= 0:
             return self.refuse_late(entry, late_s)
+        if self._would_be_displaced(entry.priority, now_s):
+            return self.refuse_full(entry)
         displaced = None
-        if self.queue.depth >= self.size:
+        if self.queue.depth >= self._size_for(entry.priority, now_s):
             displaced = self.queue.displaced_by(entry) if self.size else None
             if displaced is None:
+                self._note_full(entry.priority, now_s)
                 return self.refuse_full(entry)
             self.queue.remove(displaced)
         place = Place(entry, now_s, latest_start_s)
@@ -163,6 +182,24 @@ class AdmissionControl:
         if priority is Priority.HIGH or not self._is_reserved:
             return 0
         return self.capacity // RESERVE_SHARE
+
+    def _size_for(self, priority: Priority, now_s: float) -> int:
+        """Places of the queue that a class may fill before it must displace others.
+
+        What is kept for the highest class need not be taken from those who wait already.
+        """
+        if priority is Priority.HIGH or now_s >= self._reserved_until_s or self.size < 2:
+            return self.size
+        return self.size - max(1, self.size // RESERVE_SHARE)
+
+    def _note_full(self, priority: Priority, now_s: float) -> None:
+        """A class gets more calls than it has places, until those that wait now have had their turn."""
+        turn_s = self.queue.depth * self.estimate.mean_s / max(1, self.capacity)
+        self._full_until_s[priority] = now_s + turn_s
+
+    def _would_be_displaced(self, priority: Priority, now_s: float) -> bool:
+        """Whether a class above had calls refused lately, so that its next one would take the place."""
+        return any(now_s < until_s for until_s in self._full_until_s[:priority])
 
     def _start(self, entry: EntryFacts) -> None:
         self.in_flight += 1

@@ -15,6 +15,7 @@ from gateway.policy.limits.lease import (
     LEASED,
     OWN,
     ROOM,
+    UNKNOWN_REMAINING,
     UNKNOWN_RETRY_S,
     Answer,
     Received,
@@ -23,7 +24,6 @@ from gateway.policy.limits.lease import (
     ceiling_without_ledger,
 )
 from gateway.policy.limits.room import LEASE_S, Room
-from gateway.policy.limits.rules import LimitRule
 
 RETRY_S = 1.0
 """Hint where a call must end first; nobody knows when one will."""
@@ -34,17 +34,16 @@ class CallSlots(Room):
 
     __slots__ = ()
 
-    def open_alone(self) -> None:
-        """Lease all of it for good: no other gateway shares it."""
+    def be_alone(self) -> None:
+        """No other gateway shares this limit: all of it is leased for good."""
+        super().be_alone()
         self._raise_to(self.rule.amount)
         self.until_s = math.inf
 
-    def adopt(self, rule: LimitRule) -> None:
-        """Go on with a rule that was read again; alone, its amount applies at once."""
-        if self.until_s == math.inf:
-            self.limit += rule.amount - self.taken
-            self.taken = rule.amount
-        self.rule = rule
+    @property
+    def has_spare(self) -> bool:
+        """Whether something is leased: its lease must be renewed, in use or not."""
+        return self.taken > 0
 
     def check(self, cost: Cost, now_s: float, terms: Terms) -> float:
         """ROOM if one more call fits, ASK if the ledger should say, else the wait in seconds."""
@@ -84,13 +83,13 @@ class CallSlots(Room):
 
     def is_idle(self, now_s: float) -> bool:
         """Whether forgetting it changes nothing."""
-        return self.used == 0 and (self.taken == 0 or self.until_s == math.inf)
+        return self.used == 0 and (self.is_alone or self.taken == 0)
 
     def standing(self, now_s: float, terms: Terms) -> Standing:
         """How the limit stands; consumes nothing."""
         amount, is_degraded = self.rule.amount, terms.source is GONE
         if terms.source is OWN:
-            left: float = self.free
+            left = self.free
         elif is_degraded:
             shared = self._share(now_s, terms) if self.rule.when_gone == "share" else 0
             left = max(self._leased(now_s), shared) - self.used
@@ -115,5 +114,5 @@ class CallSlots(Room):
 
     def _share(self, now_s: float, terms: Terms) -> int:
         share = self.rule.amount // terms.replicas
-        known = self.remaining if now_s < self.until_s else math.inf
+        known = self.remaining if now_s < self.until_s else UNKNOWN_REMAINING
         return ceiling_without_ledger(share, self._contact_total, known, terms.replicas)

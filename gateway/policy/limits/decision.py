@@ -10,13 +10,13 @@ import math
 from collections.abc import Sequence
 
 from gateway.policy.facts import Cost, RefusalKind, Refuse
+from gateway.policy.limits.call_accounts import Account, CallAccounts, SharedAccount
 from gateway.policy.limits.call_slots import CallSlots
 from gateway.policy.limits.lease import ASK, GONE, ROOM, Terms
-from gateway.policy.limits.request_rate import RequestRate
+from gateway.policy.limits.request_lease import RequestLease
+from gateway.policy.limits.request_pace import RequestPace
 from gateway.policy.limits.rules import LimitRule
 from gateway.policy.limits.token_window import TokenWindow
-
-Account = RequestRate | CallSlots | TokenWindow
 
 REFUSALS = {
     "requests": RefusalKind.RATE_LIMITED,
@@ -32,21 +32,29 @@ OWNERS = {
 PERIODS = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86_400.0: "day"}
 
 
-def new_account(rule: LimitRule, phase_s: float) -> Account:
-    """An account from which nothing was taken. phase_s: added to the clock for token windows."""
+def own_account(rule: LimitRule, phase_s: float) -> Account:
+    """An account of a limit that no other gateway shares. phase_s: added to the clock for token windows."""
     if rule.kind == "requests":
-        return RequestRate(rule)
-    if rule.kind == "concurrency":
-        return CallSlots(rule)
-    return TokenWindow(rule, phase_s)
+        return RequestPace(rule)
+    account = CallSlots(rule) if rule.kind == "concurrency" else TokenWindow(rule, phase_s)
+    account.be_alone()
+    return account
 
 
-def take_all(accounts: Sequence[Account], cost: Cost, now_s: float, terms: Terms) -> int | Refuse | None:
+def shared_account(rule: LimitRule, phase_s: float) -> Account:
+    """An account of a limit that gateways share, from which nothing was taken."""
+    if rule.kind == "requests":
+        return RequestLease(rule)
+    return CallSlots(rule) if rule.kind == "concurrency" else TokenWindow(rule, phase_s)
+
+
+def take_all(of_call: CallAccounts, cost: Cost, now_s: float, terms: Terms) -> int | Refuse | None:
     """Take one call from all accounts, or nothing from any.
 
     Returns the tokens of answer that the call may have, at most what it asks for; a refusal by
     the limit that keeps it waiting longest; or None if the ledger must be asked before.
     """
+    accounts = of_call.accounts
     longest_s, refusing, is_asking = ROOM, None, False
     for account in accounts:
         verdict = account.check(cost, now_s, terms)
@@ -59,18 +67,21 @@ def take_all(accounts: Sequence[Account], cost: Cost, now_s: float, terms: Terms
     if is_asking:
         return None
     granted = cost.completion_tokens
-    for account in accounts:
-        if isinstance(account, TokenWindow):
-            granted = min(granted, account.available(terms.source) - cost.prompt_tokens)
+    for window in of_call.windows:
+        granted = min(granted, max(window.free, 0) - cost.prompt_tokens)
     tokens = cost.prompt_tokens + granted
     for account in accounts:
         account.take(tokens, now_s, terms)
     return granted
 
 
-def lacking(accounts: Sequence[Account], cost: Cost, now_s: float, terms: Terms) -> list[Account]:
+def lacking(accounts: Sequence[Account], cost: Cost, now_s: float, terms: Terms) -> list[SharedAccount]:
     """The accounts for which the ledger must be asked before the call can be decided."""
-    return [account for account in accounts if account.check(cost, now_s, terms) == ASK]
+    return [
+        account
+        for account in accounts
+        if not isinstance(account, RequestPace) and account.check(cost, now_s, terms) == ASK
+    ]
 
 
 def refusal_of(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import math
 
 from gateway.policy.limits.rules import LimitRule
 
@@ -19,6 +18,9 @@ ASK = -1.0
 
 UNKNOWN_WINDOW = -1
 """Number of a token window before the ledger has told it."""
+
+UNKNOWN_REMAINING = 2**53
+"""What nobody holds before the ledger has told it: more than any limit."""
 
 UNKNOWN_RETRY_S = 1.0
 """Hint where only the ledger's return helps."""
@@ -55,8 +57,8 @@ class Report:
     number: of the token window that total belongs to. total: tokens or calls that it uses or
     may still use, or requests that it may still admit; replaces what it reported before. need:
     what it wants on top, at least; wish: what it would like on top, beside the spare that it has.
-    known: tokens that all gateways held at known_at_us, which may be all that is left to tell of
-    one that died; -1 = not known. reached_us: latest arrival time that the ledger answered.
+    lost: tokens that gateways had taken which were gone at lost_at_us; this may be all that is
+    left to tell of them. reached_us: latest arrival time that the ledger answered.
     debt: requests that it admitted without the ledger; back: requests that it gives back.
     """
 
@@ -66,8 +68,8 @@ class Report:
     need: int = 0
     wish: int = 0
     spare: int = 0
-    known: int = -1
-    known_at_us: float = 0.0
+    lost: int = 0
+    lost_at_us: float = 0.0
     reached_us: float = 0.0
     debt: int = 0
     back: int = 0
@@ -79,7 +81,7 @@ class Answer:
 
     granted: what came on top. total: what this gateway holds now. remaining: what nobody
     holds. number: of the current token window; left_s: its rest. reached_us: arrival time of
-    the request after the last one granted.
+    the request after the last one granted. lost: tokens that gateways hold which are gone.
     """
 
     granted: int = 0
@@ -88,6 +90,7 @@ class Answer:
     number: int = UNKNOWN_WINDOW
     left_s: float = 0.0
     reached_us: float = 0.0
+    lost: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,13 +108,13 @@ class Received:
     ledger_us: float = 0.0
 
 
-def ceiling_without_ledger(share: int, held: int, known_remaining: float, replicas: int) -> int:
+def ceiling_without_ledger(share: int, held: int, known_remaining: int, replicas: int) -> int:
     """Most that one gateway may hold while the ledger cannot be asked.
 
     share: the limit divided by the gateways. held: what it uses already. known_remaining: what
-    nobody held when the ledger was last asked; infinite = that says nothing any more. With fresh
+    nobody held when the ledger was last asked, or UNKNOWN_REMAINING where that says nothing. With fresh
     knowledge the gateways together stay within the limit, even where one used more than its share.
     """
-    if known_remaining == math.inf:
+    if known_remaining == UNKNOWN_REMAINING:
         return share
-    return min(share, held + int(max(known_remaining, 0)) // replicas)
+    return min(share, held + max(known_remaining, 0) // replicas)

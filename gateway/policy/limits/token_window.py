@@ -16,6 +16,7 @@ from gateway.policy.limits.lease import (
     LEASED,
     OWN,
     ROOM,
+    UNKNOWN_REMAINING,
     UNKNOWN_RETRY_S,
     UNKNOWN_WINDOW,
     Answer,
@@ -37,7 +38,7 @@ COMPETING_RETRY_S = 0.05
 class TokenWindow(Room):
     """Owns what is used and leased of one token budget. began_s, until_s: of its current window."""
 
-    __slots__ = ("_known_at_us", "_phase_s", "began_s", "number")
+    __slots__ = ("_lost", "_lost_at_us", "_phase_s", "began_s", "number")
 
     def __init__(self, rule: LimitRule, phase_s: float = 0.0) -> None:
         """phase_s: added to the clock before it is cut into windows; lets them end with the wall's hours."""
@@ -45,14 +46,7 @@ class TokenWindow(Room):
         self.number = UNKNOWN_WINDOW
         self.began_s = -math.inf
         self._phase_s = phase_s
-        self._known_at_us = 0.0
-
-    def adopt_alone(self, rule: LimitRule) -> None:
-        """Go on with a rule that was read again, whose amount applies at once."""
-        if self.until_s > self.began_s:
-            self.limit += rule.amount - self.taken
-            self.taken = rule.amount
-        self.rule = rule
+        self._lost, self._lost_at_us = 0, 0.0
 
     def check(self, cost: Cost, now_s: float, terms: Terms) -> float:
         """ROOM if the prompt and one token fit, ASK if the ledger should say, else the wait in seconds."""
@@ -68,18 +62,11 @@ class TokenWindow(Room):
         """Reserve what a check found free."""
         self.drawn += tokens
 
-    def refund(self, granted_s: float, tokens: int, now_s: float) -> bool:
-        """Give back part of what was reserved at granted_s; False if that window is over."""
-        if granted_s < self.began_s or now_s >= self.until_s or tokens <= 0:
-            return False
-        self.limit += tokens
-        return True
-
     def charge(self, granted_s: float, tokens: int) -> None:
         """Count what a call used beyond its reservation of granted_s, as far as there is room."""
         if granted_s >= self.began_s:
             amount = min(tokens, max(self.free, 0))
-            self.has_room(amount, -math.inf)  # opens the reserve
+            self.open_reserve()
             self.drawn += amount
 
     def wish_of(self, cost: Cost) -> int:
@@ -89,8 +76,8 @@ class TokenWindow(Room):
     def report(self, wished: int, now_s: float) -> Report:
         """What the ledger is told. wished: tokens that waiting calls want together."""
         need, wish = self._lacking(wished)
-        known = -1 if self.remaining == math.inf else self.rule.amount - int(self.remaining)
-        return Report(self.rule, self.number, self.taken, need, wish, self.free, known, self._known_at_us)
+        lost, lost_at_us = self._lost, self._lost_at_us
+        return Report(self.rule, self.number, self.taken, need, wish, self.free, lost, lost_at_us)
 
     def apply(self, answer: Answer, received: Received) -> None:
         """Hold what the ledger says; a new window begins when it says so."""
@@ -99,17 +86,16 @@ class TokenWindow(Room):
         self.number = answer.number
         self.until_s = received.sent_s + answer.left_s
         self._raise_to(answer.total)
-        self._known_at_us = received.ledger_us
+        self._lost, self._lost_at_us = answer.lost, received.ledger_us
         self._learn(answer, received)
 
     def is_idle(self, now_s: float) -> bool:
         """Whether forgetting it changes nothing."""
-        return now_s >= self.until_s or (self.used == 0 and self.number_is_own) or self.taken == 0
+        return now_s >= self.until_s or self.taken == 0 or (self.is_alone and self.used == 0)
 
     def standing(self, now_s: float, terms: Terms) -> Standing:
         """How the budget stands; consumes nothing."""
         amount, left_s = self.rule.amount, self.until_s - now_s
-        remaining: float
         if left_s <= 0:
             remaining, left_s = amount, self._until_end(now_s)
         elif terms.source is OWN:
@@ -146,8 +132,8 @@ class TokenWindow(Room):
             self.number += 1 + math.floor((now_s - self.until_s) / self.rule.window_s)
         self.until_s = now_s + left_s
         self._empty(self.rule.amount if source is OWN else 0, now_s)
-        self._contact_total = 0
-        self.remaining = math.inf
+        self._contact_total = self._lost = 0
+        self.remaining = UNKNOWN_REMAINING
         return True
 
     def _empty(self, leased: int, now_s: float) -> None:

@@ -48,6 +48,13 @@ def cacheable(payload: payload_pb2.Payload, defaults: GenerateDefaults = NO_DEFA
     return temperature == 0
 
 
+def _is_length_open(question: Question) -> bool:
+    """Whether the length of the answer depends on what this caller may still use."""
+    if question.payload.WhichOneof("kind") != "generate" or question.payload.generate.max_tokens:
+        return False
+    return question.defaults.max_tokens is None and question.max_tokens is None
+
+
 def cache_key(question: Question) -> bytes | None:
     """SHA-256 of the question; None if its answer may not be kept.
 
@@ -55,6 +62,8 @@ def cache_key(question: Question) -> bytes | None:
     order in which a client's encoder wrote the fields.
     """
     if question.method not in CACHED_METHODS or not cacheable(question.payload, question.defaults):
+        return None
+    if _is_length_open(question):
         return None
     canonical = question.payload.SerializeToString(deterministic=True)
     if len(canonical) > MAX_PAYLOAD_BYTES:

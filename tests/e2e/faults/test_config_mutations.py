@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from inference_mesh.config.keys_file import parse_keys
 from inference_mesh.config.models_file import parse_models
 from inference_mesh.config.tenants_file import parse_tenants
 from tests.e2e.faults.conftest import Paced, Scale, entry, write_keys, write_yaml
-from tests.support.load import at_concurrency, failures, one_call
+from tests.support.load import Outcome, at_concurrency, failures, one_call
 from tests.support.processes import MeshProcess, http_text_of, metric_sum
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
@@ -29,7 +30,10 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "keys": parse_keys,
     "tenants": parse_tenants,
 }
-METRICS = ("registry", "keys", "tenants")
+METRICS = {"models": "registry", "keys": "keys", "tenants": "tenants"}
+"""How the gateway's metrics name each file."""
+STATES_PER_ROUND = 3
+TOO_LARGE = "#" * 10_000_000
 GRAMMAR = (
     "{",
     "}",
@@ -97,7 +101,7 @@ async def test_f19_mutations_of_the_three_files_fail_no_call_and_a_good_file_is_
     breaker = _Breaker(files, gateway, entry([worker]))
     async with MeshClient(gateway.grpc_target, api_key=keys["blue"]) as client:
         await client.infer("chat", SHORT)
-        breaking = asyncio.ensure_future(breaker.run(client, rounds=int(scale.of(5, 300))))
+        breaking = asyncio.ensure_future(breaker.run(client, mutations=int(scale.of(50, 1000))))
         outcomes = []
         while not breaking.done():
             outcomes += await at_concurrency(lambda: client.infer("chat", SHORT), clients=4, seconds=0.5)
@@ -105,13 +109,11 @@ async def test_f19_mutations_of_the_three_files_fail_no_call_and_a_good_file_is_
     assert failures(outcomes) == []
     assert len(outcomes) > 100
     assert breaker.slowest_s < 2.0
-    assert breaker.seen_bad >= 0.9 * breaker.written
 
 
 class _Breaker:
     """Breaks all three files again and again, and in between writes good ones, which must be live soon.
 
-    written: broken files; seen_bad: how many of these the gateway said that it refused.
     slowest_s: until a good registry was live and every file was told to be good.
     """
 
@@ -121,47 +123,85 @@ class _Breaker:
         self._gateway = gateway
         self._model = model
         self._rng = random.Random(20261123)
-        self.written, self.seen_bad, self.slowest_s = 0, 0, 0.0
+        self.slowest_s = 0.0
 
-    async def run(self, client: MeshClient, *, rounds: int) -> None:
-        """Rounds of one to three states of broken files, then good ones."""
+    async def run(self, client: MeshClient, *, mutations: int) -> None:
+        """First what files are without a mutation, then so many mutations, each seen and refused."""
+        for break_file in (_emptied, _too_large, _deleted):
+            await self._break_all(break_file)
+        await self._mend(client, "v0")
+        rounds = math.ceil(mutations / len(self._files) / STATES_PER_ROUND)
         for number in range(rounds):
-            for _ in range(self._rng.randint(1, 3)):
-                for kind, file in self._files.items():
-                    self._break(kind, file)
-                await asyncio.sleep(0.6)  # the gateway looks each 0.5 s
-                self.seen_bad += await asyncio.to_thread(lambda: 3 - self._states())
-            await self._mend(client, f"v{number}")
+            for _ in range(STATES_PER_ROUND):
+                await self._break_all(self._mutate)
+            await self._mend(client, f"v{number + 1}")
 
-    def _break(self, kind: str, file: Path) -> None:
+    async def _break_all(self, break_file: Callable[[str, Path], None]) -> None:
+        """Break each file, and wait until the gateway has read and refused all of them."""
+        before = await asyncio.to_thread(self._refusals)
+        for kind, file in self._files.items():
+            break_file(kind, file)
+        started = time.monotonic()
+        while any(
+            now <= then for now, then in zip(await asyncio.to_thread(self._refusals), before, strict=True)
+        ):
+            assert time.monotonic() - started < 10, "a broken file was not told"
+            await asyncio.sleep(0.02)
+        assert await asyncio.to_thread(self._states) == 0
+
+    def _mutate(self, kind: str, file: Path) -> None:
         text = self._good[kind]
-        while not _is_bad(kind, text):
+        was = file.read_text() if file.exists() else ""
+        while text == was or not _is_bad(kind, text):
             text = _mutated(self._good[kind], self._rng)
-        if self._rng.random() < 0.5:
-            file.write_text(text)  # in place, as an editor does: half of it may be read
+        if self._rng.random() < 0.5 and _is_bad(kind, ""):
+            file.write_text(text)  # in place, as an editor does: nothing or half of it may be read
         else:
-            temporary = file.with_suffix(".new")
-            temporary.write_text(text)
-            temporary.replace(file)
-        self.written += 1
+            _replace(file, text)
 
     async def _mend(self, client: MeshClient, alias: str) -> None:
         """Good files, the registry with a new alias; waits until it can be called by it."""
         for kind in ("keys", "tenants"):
-            self._files[kind].write_text(self._good[kind])
+            _replace(self._files[kind], self._good[kind])
         write_yaml(self._files["models"], {"version": 1, "models": [self._model | {"aliases": [alias]}]})
         started = time.monotonic()
         while (await one_call(lambda: client.infer(alias, SHORT))).error is not None or (
             await asyncio.to_thread(self._states) < len(self._files)
         ):
             assert time.monotonic() - started < 10, "a good file was not live"
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
         self.slowest_s = max(self.slowest_s, time.monotonic() - started)
 
     def _states(self) -> int:
         """How many of the files were good when they were last read."""
         page = http_text_of(f"{self._gateway.url}/metrics")
-        return int(sum(metric_sum(page, f"mesh_gateway_{name}_last_reload_successful") for name in METRICS))
+        names = (f"mesh_gateway_{name}_last_reload_successful" for name in METRICS.values())
+        return int(sum(metric_sum(page, name) for name in names))
+
+    def _refusals(self) -> list[float]:
+        """How often each file was refused."""
+        page = http_text_of(f"{self._gateway.url}/metrics")
+        names = (f"mesh_gateway_{METRICS[kind]}_reloads_total" for kind in self._files)
+        return [metric_sum(page, name, result="failure") for name in names]
+
+
+def _replace(file: Path, text: str) -> None:
+    temporary = file.with_suffix(".new")
+    temporary.write_text(text)
+    temporary.replace(file)
+
+
+def _emptied(kind: str, file: Path) -> None:
+    """Nothing where that is refused; a file without keys or tenants is good, and lets nobody in."""
+    _replace(file, "" if _is_bad(kind, "") else "{")
+
+
+def _too_large(kind: str, file: Path) -> None:
+    file.write_text(TOO_LARGE)
+
+
+def _deleted(kind: str, file: Path) -> None:
+    file.unlink()
 
 
 async def test_f19_a_change_of_a_mounted_folder_is_live_within_2_s_and_never_half(
@@ -186,10 +226,24 @@ async def test_f19_a_change_of_a_mounted_folder_is_live_within_2_s_and_never_hal
     (mount / "models.yaml").symlink_to("..data/models.yaml")
     gateway = paced.group.gateway(mount / "models.yaml")
     gateway.wait_until_ready()
+    is_over = asyncio.Event()
     async with MeshClient(gateway.grpc_target) as client:
+        load = asyncio.ensure_future(_called_until(is_over, client))
         for number in range(1, int(scale.of(4, 100))):
             swap(number)
             swapped = time.monotonic()
-            while f"v{number}" not in (await client.model("chat")).aliases:
-                await client.infer("chat", SHORT)
+            while (aliases := list((await client.model("chat")).aliases)) != [f"v{number}"]:
+                assert aliases == [f"v{number - 1}"], "neither the old one nor the new one"
                 assert time.monotonic() - swapped < 2.0
+                await asyncio.sleep(0.02)
+        is_over.set()
+        outcomes = await load
+    assert failures(outcomes) == []
+    assert len(outcomes) > 50
+
+
+async def _called_until(is_over: asyncio.Event, client: MeshClient) -> list[Outcome]:
+    outcomes = []
+    while not is_over.is_set():
+        outcomes.append(await one_call(lambda: client.infer("chat", SHORT)))
+    return outcomes

@@ -12,12 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from inference_mesh.client import MeshClient
 from inference_mesh.errors import MeshError
 from tests.e2e.faults.conftest import Paced, Scale, entry
-from tests.support.load import Outcome, at_rate, failures, one_call
+from tests.support.leftovers import Leftovers, calls_started
+from tests.support.load import Outcome, at_concurrency, at_rate, failures, one_call
 from tests.support.processes import MeshProcess, http_text_of, metric_sum, wait_until
 
 pytestmark = pytest.mark.faults
@@ -42,6 +44,7 @@ async def test_f1_kill_9_before_the_first_token_fails_no_call_and_keeps_the_retr
 ) -> None:
     workers = paced.workers(3, slots=32, token_gap_s=0.3)
     gateway = paced.gateway(tmp_path, [entry(workers)])
+    leftovers = Leftovers(gateway)
     async with MeshClient(gateway.grpc_target) as client:
         await client.infer("chat", SHORT)
         calls = [asyncio.ensure_future(_streamed(client, SHORT)) for _ in range(50)]
@@ -50,6 +53,40 @@ async def test_f1_kill_9_before_the_first_token_fails_no_call_and_keeps_the_retr
         texts = await asyncio.gather(*calls)
     assert set(texts) == {"0 1 2 3 "}
     assert 0 < _of_gateway(gateway, "mesh_gateway_retries_total") <= 50
+    await asyncio.to_thread(leftovers.wait_until_none, workers[1:])
+
+
+async def test_f3_a_stopped_replica_is_noticed_within_5_s_its_calls_move_and_it_comes_back_slowly(
+    paced: Paced, tmp_path: Path
+) -> None:
+    workers = paced.workers(2, slots=8, service_s=0.02, token_gap_s=0.05)
+    gateway = paced.gateway(tmp_path, [entry(workers, queue={"in_flight_per_replica": 8})])
+    leftovers, long = Leftovers(gateway), SHORT | {"max_tokens": 40}
+    hung, steady = workers
+    async with MeshClient(gateway.grpc_target) as client:
+        await asyncio.to_thread(_wait_until_ready, gateway, 2, 5.0)
+        running = [asyncio.ensure_future(_streamed(client, long)) for _ in range(24)]  # a third waits
+        await asyncio.to_thread(wait_until, lambda: calls_started(hung) >= 4, "it works")
+        hung.signal(signal.SIGSTOP)
+        await asyncio.to_thread(_wait_until_ready, gateway, 1, 5.0)
+        texts = await asyncio.gather(*running)  # fails if one is not over within its 30 s
+        hung.signal(signal.SIGCONT)
+        await asyncio.to_thread(_wait_until_ready, gateway, 2, 5.0)
+        before = calls_started(hung), calls_started(steady)
+        outcomes = await at_concurrency(lambda: client.infer("chat", SHORT), clients=8, seconds=1.5)
+        got = calls_started(hung) - before[0], calls_started(steady) - before[1]
+        while calls_started(hung) - before[0] < 50:
+            outcomes += await at_concurrency(lambda: client.infer("chat", SHORT), clients=8, seconds=0.5)
+    assert set(texts) == {"".join(f"{number} " for number in range(40))}
+    assert failures(outcomes) == []
+    assert got[0] < got[1] / 2
+    await asyncio.to_thread(leftovers.wait_until_none, workers)
+
+
+def _wait_until_ready(gateway: MeshProcess, count: int, limit_s: float) -> None:
+    wait_until(
+        lambda: _of_gateway(gateway, "mesh_gateway_endpoint_ready") == count, f"{count} are ready", limit_s
+    )
 
 
 async def test_f4_a_replica_that_never_sends_a_first_token_is_left_and_ejected(
@@ -57,6 +94,7 @@ async def test_f4_a_replica_that_never_sends_a_first_token_is_left_and_ejected(
 ) -> None:
     mute, good = paced.worker(mute=True), paced.worker(slots=32)
     gateway = paced.gateway(tmp_path, [entry([mute, good], timeouts={"first_token_s": 0.5})])
+    leftovers = Leftovers(gateway)
     prompts = [SHORT | {"prompt": f"{number}"} for number in range(8)]  # each replica is the first of some
 
     async def ask_all(client: MeshClient) -> list[Outcome]:
@@ -73,6 +111,7 @@ async def test_f4_a_replica_that_never_sends_a_first_token_is_left_and_ejected(
         after = await ask_all(client)
     assert ejected_s < 10
     assert max(one.seconds for one in after) < 0.5
+    await asyncio.to_thread(leftovers.wait_until_none, [mute, good])
 
 
 async def test_f6_a_flapping_replica_costs_no_call_and_one_ejection_a_flap(
@@ -80,15 +119,14 @@ async def test_f6_a_flapping_replica_costs_no_call_and_one_ejection_a_flap(
 ) -> None:
     workers = paced.workers(3, slots=8, service_s=0.02)
     gateway = paced.gateway(tmp_path, [entry(workers)])
-    flaps = int(scale.of(2, 10))
+    leftovers, flaps = Leftovers(gateway), int(scale.of(2, 10))
     port = workers[0].grpc
 
     async def flap() -> None:
-        process = workers[0]
         for _ in range(flaps):
-            process.signal(signal.SIGKILL)
+            workers[0].signal(signal.SIGKILL)
             await asyncio.sleep(scale.of(1.0, 3.0))
-            process = await asyncio.to_thread(paced.worker, slots=8, service_s=0.02, port=port)
+            workers[0] = await asyncio.to_thread(paced.worker, slots=8, service_s=0.02, port=port)
             await asyncio.sleep(scale.of(1.0, 3.0))
 
     async with MeshClient(gateway.grpc_target) as client:
@@ -101,6 +139,7 @@ async def test_f6_a_flapping_replica_costs_no_call_and_one_ejection_a_flap(
     assert _of_gateway(gateway, "mesh_gateway_retries_total") <= 0.2 * len(outcomes)
     ejections = _of_gateway(gateway, "mesh_gateway_ejections_total", endpoint=f"127.0.0.1:{port}")
     assert ejections <= flaps
+    await asyncio.to_thread(leftovers.wait_until_none, workers)
 
 
 async def test_f7_without_a_replica_a_call_is_refused_at_once_and_served_again_soon(
@@ -108,6 +147,8 @@ async def test_f7_without_a_replica_a_call_is_refused_at_once_and_served_again_s
 ) -> None:
     worker = paced.worker()
     gateway = paced.gateway(tmp_path, [entry([worker])])
+    bridge = paced.group.bridge(gateway)
+    bridge.wait_until_ready()
     async with MeshClient(gateway.grpc_target) as client:
         await client.infer("chat", SHORT)
         worker.signal(signal.SIGKILL)
@@ -118,6 +159,9 @@ async def test_f7_without_a_replica_a_call_is_refused_at_once_and_served_again_s
         assert {one.error.reason for one in refused if one.error} == {"UNAVAILABLE"}
         assert sorted(one.seconds for one in refused)[2] < 0.05
         assert all(one.error and one.error.retry_after_s for one in refused)
+        over_rest = httpx.post(f"{bridge.url}/api/infer", json={"model": "chat", "payload": SHORT})
+        assert over_rest.status_code == 503
+        assert int(over_rest.headers["retry-after"]) >= 1
         unknown = await one_call(lambda: client.infer("nobody", {"prompt": "a"}))
         assert unknown.error is not None
         assert unknown.error.reason == "MODEL_NOT_FOUND"
@@ -138,6 +182,7 @@ async def test_f18_clients_that_retry_a_failing_backend_cause_at_most_a_fifth_mo
     for worker in workers:
         worker.wait_for_ports()
     gateway = paced.gateway(tmp_path, [entry(workers)])
+    leftovers = Leftovers(gateway)
     failing = {"prompt": "status=UNAVAILABLE", "max_tokens": 1}
 
     async with MeshClient(gateway.grpc_target) as client:
@@ -155,6 +200,7 @@ async def test_f18_clients_that_retry_a_failing_backend_cause_at_most_a_fifth_mo
     retries = _of_gateway(gateway, "mesh_gateway_retries_total")
     assert requests > 100
     assert retries <= 0.2 * requests + 3
+    await asyncio.to_thread(leftovers.wait_until_none, [])
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from gateway.policy.facts import Cost
-from gateway.policy.limits.call_slots import LEASE_S, CallSlots
+from gateway.policy.limits.call_slots import CallSlots
 from gateway.policy.limits.lease import ASK, GONE, LEASED, ROOM, Answer, Received, Terms
+from gateway.policy.limits.room import LEASE_S
 from gateway.policy.limits.rules import LimitRule
 
 CALLS = LimitRule("model:chat:concurrency", "concurrency", "model", 12)

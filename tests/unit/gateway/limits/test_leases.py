@@ -233,6 +233,44 @@ async def test_a_gateway_that_stops_gives_back_what_it_leased() -> None:
         assert await admitted(two, budget(), times=30, tokens=100) == 29
 
 
+async def test_a_call_that_one_limit_refuses_takes_nothing_from_the_others() -> None:
+    ledger = MemoryLedger(LedgerStore(replicas=REPLICAS))
+    async with running(ledger) as limits:
+        spent = budget(100)
+        assert await admitted(limits, spent, times=1, tokens=100) == 1
+        for _ in range(10):
+            outcome = await limits.acquire((rate(3), calls(3), spent), Cost(10), time.monotonic())
+            assert isinstance(outcome, Refuse)
+            await asyncio.sleep(0.06)  # longer than what was asked for a call was once kept for it
+        assert await admitted(limits, rate(3), times=5) == 3
+        assert await admitted(limits, calls(3), times=5) == 3
+
+
+async def test_the_lease_of_a_rate_in_use_is_renewed_before_a_call_lacks_it() -> None:
+    ledger = MemoryLedger(LedgerStore(replicas=REPLICAS))
+    rules = (LimitRule("tenant:acme:requests", "requests", "tenant", 10_000, 10.0, 0.001),)
+    async with running(ledger) as limits:
+        assert isinstance(await limits.acquire(rules, Cost(), time.monotonic()), Grant)
+        waited, before, until_s = 0, ledger.exchanges, time.monotonic() + 2.5
+        while time.monotonic() < until_s:
+            outcome = limits.try_acquire(rules, Cost(), time.monotonic())
+            waited += outcome is None
+            await asyncio.sleep(0.005)
+        assert waited <= 5
+        assert ledger.exchanges - before <= 150
+
+
+async def test_a_rate_that_nobody_uses_is_given_back() -> None:
+    store = LedgerStore(replicas=REPLICAS)
+    async with running(MemoryLedger(store, "one")) as one, running(MemoryLedger(store, "two")) as two:
+        assert await admitted(one, rate(60), times=1) == 1
+        assert await admitted(two, rate(60), times=60) < 59
+        async with asyncio.timeout(LIMIT_S):
+            while store.held["tenant:acme:requests", -1]["one"]:
+                await asyncio.sleep(0.05)
+        assert await admitted(two, rate(60), times=60) > 0
+
+
 async def test_a_call_that_is_cancelled_while_it_waits_takes_nothing() -> None:
     ledger = MemoryLedger(LedgerStore(replicas=REPLICAS))
     async with running(ledger) as limits:

@@ -8,6 +8,7 @@ import random
 import pytest
 from prometheus_client import CollectorRegistry
 
+from gateway.limits.accounts import CALLS_KEPT
 from gateway.limits.grant import Grant
 from gateway.limits.limiter import Limiter
 from gateway.limits.metrics import LimitMetrics
@@ -200,7 +201,34 @@ def test_memory_is_bounded_by_the_limits_in_use_not_by_those_ever_seen() -> None
             LimitRule(f"key:{number}:tokens", "tokens", "key", 1000, MINUTE_S),
         )
         granted(limits.try_acquire(rules, Cost(1, 1), now_s)).settle(2, now_s)
-    assert len(limits) < 1000
+    assert len(limits) < len(rules) * (CALLS_KEPT + 1000)
+
+
+def test_an_idle_caller_of_a_full_house_is_forgotten_and_one_in_use_is_not() -> None:
+    limits = limiter()
+    held = granted(limits.try_acquire((CALLS,), Cost(), 0.0))
+    granted(limits.try_acquire((BUDGET,), Cost(10), 0.0)).settle(0, 0.0)
+    for number in range(2 * CALLS_KEPT):
+        rule = LimitRule(f"key:{number}:concurrency", "concurrency", "key", 1)
+        granted(limits.try_acquire((rule,), Cost(), 0.0)).settle(0, 0.0)
+    assert len(limits) <= CALLS_KEPT + 1000
+    assert remaining(limits, CALLS, 0.0) == 1
+    granted(limits.try_acquire((CALLS,), Cost(), 0.0))
+    refused(limits.try_acquire((CALLS,), Cost(), 0.0))
+    held.settle(0, 0.0)
+    granted(limits.try_acquire((CALLS,), Cost(), 0.0))
+
+
+def test_a_budget_whose_period_changed_in_the_file_is_counted_anew_by_all_callers() -> None:
+    limits = limiter()
+    others = LimitRule("key:other:concurrency", "concurrency", "key", 5)
+    before, beside = (BUDGET,), (BUDGET, others)
+    for rules in (before, beside):
+        granted(limits.try_acquire(rules, Cost(100), 0.0))
+    hourly = LimitRule(BUDGET.name, "tokens", "tenant", 1000, 3600.0)
+    granted(limits.try_acquire((hourly,), Cost(300), 0.0))
+    granted(limits.try_acquire((hourly, others), Cost(300), 0.0))
+    assert remaining(limits, hourly, 0.0) == 400
 
 
 def test_many_new_limits_of_one_call_are_all_kept() -> None:

@@ -9,7 +9,9 @@ from hypothesis import given
 
 from gateway.policy.facts import Cost
 from gateway.policy.limits.lease import ASK, GONE, LEASED, OWN, ROOM, Received, Terms
-from gateway.policy.limits.request_rate import RequestRate
+from gateway.policy.limits.request_lease import RequestLease
+from gateway.policy.limits.request_pace import RequestPace
+from gateway.policy.limits.room import LEASE_S
 from gateway.policy.limits.rules import LimitRule
 from tests.fakes.memory_ledger import LedgerStore
 
@@ -20,6 +22,9 @@ GATEWAYS = 3
 ALONE, SHARING = Terms(OWN), Terms(LEASED, GATEWAYS)
 
 ARRIVALS = st.lists(st.tuples(st.floats(0, 0.5), st.integers(0, GATEWAYS - 1)), max_size=120)
+WHAT = st.sampled_from(("call", "call", "tick", "give back", "lost answer"))
+MOMENTS = st.lists(st.tuples(st.floats(0, 0.5), st.integers(0, GATEWAYS - 1), WHAT), max_size=120)
+"""A gap, the gateway of a call, and what that one tells the ledger before it."""
 CLOCKS = st.tuples(*(st.floats(-1e5, 1e5) for _ in range(GATEWAYS)))
 
 
@@ -35,7 +40,7 @@ def assert_bounded(admitted_s: list[float]) -> None:
 def test_one_gateway_admits_no_more_than_burst_and_rate_in_any_interval(
     arrivals: list[tuple[float, int]],
 ) -> None:
-    account, now_s, admitted = RequestRate(RATE), 100.0, []
+    account, now_s, admitted = RequestPace(RATE), 100.0, []
     for gap_s, _ in arrivals:
         now_s += gap_s
         if account.check(COST, now_s, ALONE) == ROOM:
@@ -44,21 +49,27 @@ def test_one_gateway_admits_no_more_than_burst_and_rate_in_any_interval(
     assert_bounded(admitted)
 
 
-@given(ARRIVALS, CLOCKS)
+@given(MOMENTS, CLOCKS)
 def test_gateways_with_clocks_of_their_own_admit_no_more_than_that_together(
-    arrivals: list[tuple[float, int]], clocks_s: tuple[float, ...]
+    arrivals: list[tuple[float, int, str]], clocks_s: tuple[float, ...]
 ) -> None:
     store = LedgerStore(replicas=1)  # the largest leases
-    accounts = [RequestRate(RATE) for _ in range(GATEWAYS)]
+    accounts = [RequestLease(RATE) for _ in range(GATEWAYS)]
     start_s, admitted = 1e6, []
     now_s = start_s
-    for gap_s, number in arrivals:
+    for gap_s, number, what in arrivals:
         now_s += gap_s
         store.now_us = now_s * 1e6
         account, local_s = accounts[number], now_s + clocks_s[number]
-        if account.check(COST, local_s, SHARING) == ASK:
-            answer = store.answer(str(number), account.report(1, local_s))
-            account.apply(answer, Received(local_s, local_s, now_s - local_s))
+        verdict = account.check(COST, local_s, SHARING)
+        if verdict == ASK or (verdict == ROOM and what != "call"):
+            if what == "tick":
+                account.trim()
+            elif what == "give back":
+                account.give_back()
+            answer = store.answer(str(number), account.report(int(verdict == ASK), local_s))
+            if what != "lost answer":
+                account.apply(answer, Received(local_s, local_s, now_s - local_s))
         if account.check(COST, local_s, SHARING) == ROOM:
             account.take(1, local_s, SHARING)
             admitted.append(now_s)
@@ -69,7 +80,7 @@ def test_gateways_with_clocks_of_their_own_admit_no_more_than_that_together(
 def test_without_a_ledger_each_gateway_admits_no_more_than_its_share(
     arrivals: list[tuple[float, int]],
 ) -> None:
-    terms, account, now_s, admitted = Terms(GONE, BURST), RequestRate(RATE), 0.0, []
+    terms, account, now_s, admitted = Terms(GONE, BURST), RequestLease(RATE), 0.0, []
     for gap_s, _ in arrivals:
         now_s += gap_s
         if account.check(COST, now_s, terms) == ROOM:
@@ -80,18 +91,42 @@ def test_without_a_ledger_each_gateway_admits_no_more_than_its_share(
         assert next_one - one >= shared_s - 1e-6
 
 
-def test_a_lease_that_nobody_used_lapses_so_that_it_cannot_be_saved_up() -> None:
-    store, account = LedgerStore(replicas=1), RequestRate(RATE)
+def test_a_lease_lives_for_seconds_and_is_not_back_in_the_burst_until_it_is_given_back() -> None:
+    store, account, other = LedgerStore(replicas=1), RequestLease(RATE), RequestLease(RATE)
     account.apply(store.answer("one", account.report(1, 0.0)), Received(0.0, 0.0, 1e6))
-    account.take(1, 0.0, SHARING)
-    assert account.check(COST, 0.01, SHARING) == ROOM
-    assert account.check(COST, BURST * INTERVAL_S, SHARING) == ASK
+    leased = account.free
+    assert leased > 1
+    store.now_us += 3e6
+    answer = store.answer("two", other.report(BURST, 3.0))
+    assert answer.granted == BURST - leased
+    assert account.check(COST, 3.0, SHARING) == ROOM
+    account.give_back()
+    store.answer("one", account.report(0, 3.0))
+    other.apply(store.answer("two", other.report(2 * BURST, 3.0)), Received(3.0, 3.0, 1e6))
+    assert other.free == leased
+    assert account.check(COST, 3.0, SHARING) == ASK
+
+
+def test_a_lease_without_word_from_the_ledger_ends_before_others_may_have_it() -> None:
+    store, account = LedgerStore(replicas=1), RequestLease(RATE)
+    account.apply(store.answer("one", account.report(1, 0.0)), Received(0.0, 0.0, 1e6))
+    assert account.check(COST, LEASE_S - 0.1, SHARING) == ROOM
+    assert account.check(COST, LEASE_S, SHARING) == ASK
+    assert account.report(1, LEASE_S).total == 0
 
 
 def test_a_refusal_says_when_the_next_request_may_come() -> None:
-    store, account = LedgerStore(replicas=1), RequestRate(RATE)
+    store, account = LedgerStore(replicas=1), RequestLease(RATE)
     account.apply(store.answer("one", account.report(BURST, 0.0)), Received(0.0, 0.0, 1e6))
     for _ in range(BURST):
         assert account.check(COST, 0.0, SHARING) == ROOM
         account.take(1, 0.0, SHARING)
     assert abs(account.check(COST, 0.0, SHARING) - INTERVAL_S) < 1e-6
+
+
+def test_what_was_admitted_on_leases_counts_in_the_share_when_the_ledger_is_gone() -> None:
+    store, account = LedgerStore(replicas=1), RequestLease(RATE)
+    account.apply(store.answer("one", account.report(2, 0.0)), Received(0.0, 0.0, 1e6))
+    while account.check(COST, 0.1, SHARING) == ROOM:
+        account.take(1, 0.1, SHARING)
+    assert account.check(COST, 0.1, Terms(GONE, GATEWAYS)) > 0

@@ -56,7 +56,7 @@ def test_whatever_the_answer_depends_on_is_part_of_the_key(change: dict[str, obj
 
 
 def test_what_the_operator_lets_a_generate_request_have_is_part_of_the_key() -> None:
-    greedy = Question("salt", "chat", "1", "Infer", generate(temperature=0))
+    greedy = Question("salt", "chat", "1", "Infer", generate(temperature=0), max_tokens=9)
     changes = [
         dataclasses.replace(greedy, max_tokens=5),
         dataclasses.replace(greedy, defaults=GenerateDefaults(max_tokens=5)),
@@ -74,10 +74,11 @@ def test_the_order_in_which_a_client_wrote_the_fields_does_not_matter() -> None:
     other = payload_pb2.Payload(generate=rest).SerializeToString() + text
     assert one != other
     keys = {
-        cache_key(dataclasses.replace(QUESTION, payload=payload_pb2.Payload.FromString(data)))
+        cache_key(dataclasses.replace(QUESTION, payload=payload_pb2.Payload.FromString(data), max_tokens=9))
         for data in (one, other)
     }
     assert len(keys) == 1
+    assert None not in keys
 
 
 @given(st.dictionaries(st.integers(0, 99), st.floats(-100, 100, width=32), max_size=8))
@@ -86,10 +87,19 @@ def test_the_order_of_a_map_does_not_matter(bias: dict[int, float]) -> None:
         payload = generate(temperature=0)
         for token, value in entries:
             payload.generate.sampling.logit_bias[token] = value
-        return cache_key(dataclasses.replace(QUESTION, payload=payload))
+        return cache_key(dataclasses.replace(QUESTION, payload=payload, max_tokens=9))
 
     entries = list(bias.items())
     assert key(entries) == key(entries[::-1]) is not None
+
+
+def test_an_answer_of_open_length_is_not_kept_as_it_may_depend_on_the_callers_budget() -> None:
+    asked = Question("salt", "chat", "1", "Infer", generate(temperature=0))
+    assert cache_key(asked) is None
+    assert cache_key(dataclasses.replace(asked, max_tokens=9)) is not None
+    assert cache_key(dataclasses.replace(asked, defaults=GenerateDefaults(max_tokens=9))) is not None
+    asked.payload.generate.max_tokens = 9
+    assert cache_key(asked) is not None
 
 
 def test_what_may_not_be_kept_has_no_key() -> None:
