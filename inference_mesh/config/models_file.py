@@ -203,6 +203,11 @@ def _dangling(parsed: ModelsFile) -> Iterator[tuple[Path, str]]:
         other = models.get(shadow.model or "")
         if other is None:
             yield ("models", index, "shadow", "model"), f"'{shadow.model}' is not a model of this file"
+        elif other.protocol == "http":
+            yield (
+                ("models", index, "shadow", "model"),
+                f"'{shadow.model}' is an HTTP service; a worker can be one",
+            )
         elif shadow.version and shadow.version not in {variant.version for variant in other.variants}:
             yield (
                 ("models", index, "shadow", "version"),

@@ -51,6 +51,11 @@ def test_endpoints_stand_for_replicas() -> None:
         ("- !!bool x\n", "", 0),
         ("- !!timestamp x\n", "", 0),
         ("- {name: a, service: x, path: /infer, task: embed}\n", "models[0]", 1),
+        (
+            "- {name: a, service: x, shadow: {model: b, share: 1}}\n- {name: b, service: y, path: /infer}\n",
+            "models[0].shadow.model",
+            1,
+        ),
         ("", "", 0),
         ("5", "", 0),
     ],
