@@ -74,7 +74,8 @@ class RedisLedger:
         try:
             reply = await self._call(reports)
             exchange = exchange_of(reply, reports)
-            if not exchange.is_settling:
+            # Whose memory it was stays on the tongue until it was said together with "all told".
+            if self._is_all_told and not exchange.is_settling:
                 self._life, self._peers = _text(reply[3]), int(reply[4])
             is_done = True
         except (RedisError, OSError, EOFError, ValueError, UnicodeError) as error:

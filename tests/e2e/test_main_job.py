@@ -10,7 +10,7 @@ import pytest
 
 from inference_mesh.client import MeshClient
 from tests.e2e.conftest import RunningMesh
-from tests.support.processes import metric_sum
+from tests.support.processes import metric_sum, wait_until
 
 SETOSA = {"inputs": [{"name": "features", "datatype": "FP32", "shape": [1, 4], "data": [5.1, 3.5, 1.4, 0.2]}]}
 HELLO = {"messages": [{"role": "user", "content": "Who are you?"}], "temperature": 0, "max_tokens": 40}
@@ -85,8 +85,8 @@ def test_one_request_is_one_trace_and_one_id_in_every_log(mesh: RunningMesh) -> 
     assert answer.headers["x-request-id"] == request_id
     traces = set()
     for process in (mesh.bridge, mesh.gateway, mesh.workers["iris"]):
+        wait_until(lambda one=process: request_id in one.log_text(), f"{process.name} logs the request")
         lines = [json.loads(line) for line in process.log_text().splitlines() if request_id in line]
-        assert lines, f"{process.name} logged nothing of the request"
         traces |= {line["trace_id"] for line in lines}
     assert len(traces) == 1
 

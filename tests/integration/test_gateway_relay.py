@@ -264,8 +264,9 @@ async def test_models_are_listed_with_what_their_worker_says(tmp_path: Path) -> 
 async def test_a_stream_of_requests_moves_to_another_worker_before_its_first_answer(tmp_path: Path) -> None:
     async with running_worker("one", label="a") as first, running_worker("one", label="b") as second:
         async with running_gateway(tmp_path, [entry("one", first, second)]) as mesh:
+            await mesh.wait_until_ready("one", first, second)
             stub: Any = oip_grpc.GRPCInferenceServiceStub(mesh.channel)
-            for number in range(10):
+            for number in range(30):
                 call = stub.ModelStreamInfer()
                 await call.write(oip.ModelInferRequest(model_name="one", id="refused by a"))
                 assert (await call.read()).infer_response.model_version == "b", number
