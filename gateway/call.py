@@ -155,11 +155,11 @@ class Call:
         return (*client_metadata_for_worker(self.metadata), *ours, *trace_metadata())
 
     def initial_metadata(self) -> Pairs:
-        """What the caller is told before the answer: its limits, and where the answer comes from."""
+        """What the caller is told before the answer: its tightest limits, and where the answer comes from."""
         told: list[tuple[str, str | bytes]] = []
         standings = self.standings
         if standings:
-            told.append((LIMITS, limit_standing.encode(standings)))
+            told.append((LIMITS, limit_standing.encode(limit_standing.tightest(standings))))
         if self.cache:
             told.append((CACHE, self.cache))
         if self.method in STREAMING_METHODS:
@@ -195,9 +195,16 @@ class Call:
             text += f";endpoint={self.endpoint};attempts={self.attempts}"
         if self.resumed:
             text += f";resumed={self.resumed}"
-        if any(grant.is_degraded for grant in self.grants):
+        if self._is_degraded():
             text += f";degraded={','.join(one.name for one in self.standings if one.is_degraded)}"
         return text
+
+    def _is_degraded(self) -> bool:
+        """Whether a limit was decided without the shared ledger."""
+        for grant in self.grants:  # noqa: SIM110 - a generator costs as much as the rest of `decision`
+            if grant.is_degraded:
+                return True
+        return False
 
     def used_tokens(self, code: grpc.StatusCode) -> int:
         """Tokens that the call is charged: the worker's count, else what reached the caller.

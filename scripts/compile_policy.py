@@ -26,8 +26,6 @@ from gateway.compiled import FOLDER, MANIFEST, ROOT, digest_of
 OPTIMISATION = "3"
 OTHERS = ("gateway/limits/grant.py", "gateway/usage/record.py", "inference_mesh/limit_standing.py")
 """Pure modules beside the policy that every call passes through."""
-EXTENDED = ("gateway/policy/routing/replica.py",)
-"""A compiled class cannot be extended by a class that is not compiled."""
 
 
 def main() -> int:
@@ -60,9 +58,8 @@ def manifest() -> dict[str, str]:
 
 def _sources() -> Iterator[str]:
     for path in sorted((ROOT / "gateway" / "policy").rglob("*.py")):
-        name = path.relative_to(ROOT).as_posix()
-        if path.name != "__init__.py" and name not in EXTENDED:
-            yield name
+        if path.name != "__init__.py":
+            yield path.relative_to(ROOT).as_posix()
     yield from OTHERS
 
 

@@ -45,18 +45,20 @@ class Settlement:
 def record_of(call: Call, code: grpc.StatusCode, duration_s: float) -> UsageRecord:
     """What an admitted call used: the worker's counts, else what reached the caller."""
     decided, usage = call.admitted, call.usage
+    if usage is not None:
+        tokens = usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
+    else:
+        tokens = call.prompt_tokens or 0, call.delivered_tokens, 0
     return UsageRecord(
-        time_s=time.time(),
-        request_id=call.request_id,
-        tenant=decided.caller.tenant.name,
-        key_id=decided.caller.key_id,
-        model=decided.model.name,
-        version=decided.version,
-        method=call.method,
-        prompt_tokens=usage.prompt_tokens if usage is not None else call.prompt_tokens or 0,
-        completion_tokens=usage.completion_tokens if usage is not None else call.delivered_tokens,
-        cached_tokens=usage.cached_tokens if usage is not None else 0,
-        response_cached=call.cache == "hit",
-        duration_s=duration_s,
-        outcome=code.name,
+        time.time(),
+        call.request_id,
+        decided.caller.tenant.name,
+        decided.caller.key_id,
+        decided.model.name,
+        decided.version,
+        call.method,
+        *tokens,
+        call.cache == "hit",
+        duration_s,
+        code.name,
     )

@@ -78,7 +78,9 @@ def payload_facts(payload: payload_pb2.Payload, version: str = "") -> RequestFac
     kind = payload.WhichOneof("kind")
     if kind == "generate":
         generate = payload.generate
-        return RequestFacts(_generate_bound(generate), payload, version, True, beginning_of(generate))
+        source = generate.WhichOneof("input")
+        bound = _generate_bound(generate, source)
+        return RequestFacts(bound, payload, version, True, beginning_of(generate, source))
     return RequestFacts(_texts_bound(payload, kind), payload, version)
 
 
@@ -126,8 +128,7 @@ def _texts_bound(payload: payload_pb2.Payload, kind: str | None) -> int:
     return 0
 
 
-def _generate_bound(generate: payload_pb2.Generate) -> int:
-    source = generate.WhichOneof("input")
+def _generate_bound(generate: payload_pb2.Generate, source: str | None) -> int:
     if source == "prompt":
         return _text_bound(generate.prompt)
     if source == "tokens":

@@ -40,7 +40,7 @@ class UsageLog:
         self._metrics = metrics
         self._max_waiting_bytes = max_waiting_bytes
         self._lock = threading.Lock()  # over the next four; the rest is the thread's
-        self._waiting: list[bytes] = []
+        self._waiting = bytearray()  # one piece: a kept piece for each record costs more than the record
         self._waiting_bytes = 0
         self._lost = 0
         self._takes_records = True
@@ -61,7 +61,7 @@ class UsageLog:
         with self._lock:
             is_taken = self._takes_records and self._waiting_bytes + len(line) <= self._max_waiting_bytes
             if is_taken:
-                self._waiting.append(line)
+                self._waiting += line
                 self._waiting_bytes += len(line)
         if not is_taken:
             self._lose(1)
@@ -119,16 +119,16 @@ class UsageLog:
 
     def _take_waiting(self) -> bool:
         with self._lock:
-            lines, self._waiting = self._waiting, []
-        self._writing = memoryview(b"".join(lines))
+            lines, self._waiting = self._waiting, bytearray()
+        self._writing = memoryview(lines)
         return bool(lines)
 
     def _give_up(self) -> None:
         """Count what could not be written until the end as lost."""
         with self._lock:
             self._takes_records = False
-            left = len(self._waiting) + bytes(self._writing).count(LINE_END)
-            self._waiting, self._waiting_bytes, self._writing = [], 0, memoryview(b"")
+            left = self._waiting.count(LINE_END) + bytes(self._writing).count(LINE_END)
+            self._waiting, self._waiting_bytes, self._writing = bytearray(), 0, memoryview(b"")
         if left:
             self._lose(left)
             log.error("usage records lost", path=str(self._path), records=left)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from inference_mesh.v1 import payload_pb2
@@ -23,7 +23,8 @@ PROMPT_CHARACTERS = 512
 PROMPT_TOKENS = 128
 CHAT_CHARACTERS = 16 * 1024
 
-_MASK = (1 << 64) - 1
+_MASK = 0xFFFFFFFF
+_FACTOR = 0x45D9F3B
 
 
 class Candidate(Protocol):
@@ -43,13 +44,12 @@ class Candidate(Protocol):
 C = TypeVar("C", bound=Candidate)
 
 
-def beginning_of(generate: payload_pb2.Generate) -> bytes:
-    """What a prompt begins with.
+def beginning_of(generate: payload_pb2.Generate, source: str | None) -> bytes:
+    """What a prompt begins with. source: which input is set, by `WhichOneof("input")`.
 
     Of a chat: up to and with the first user message, so that all turns of a conversation have
     the same one. Of a prompt: its first characters or tokens.
     """
-    source = generate.WhichOneof("input")
     if source == "chat":
         return "\0".join(_until_user(generate.chat))[:CHAT_CHARACTERS].encode()
     if source == "prompt":
@@ -63,8 +63,8 @@ def prefix_hash(salt: str, beginning: bytes) -> int:
 
 
 def address_hash(address: str) -> int:
-    """64 bits that stand for a replica."""
-    return int.from_bytes(hashlib.blake2b(address.encode(), digest_size=8).digest(), "little")
+    """32 bits that stand for a replica."""
+    return int.from_bytes(hashlib.blake2b(address.encode(), digest_size=4).digest(), "little")
 
 
 def by_prefix(candidates: Sequence[C], prefix: int, now_s: float) -> tuple[C, bool] | None:
@@ -93,19 +93,20 @@ def _has_room(one: Candidate, per_weight: float, now_s: float) -> bool:
     return one.work(now_s) < math.ceil(per_weight * one.weight(now_s))
 
 
-def _until_user(chat: payload_pb2.Chat) -> Iterator[str]:
+def _until_user(chat: payload_pb2.Chat) -> list[str]:
     """The roles and texts of the messages up to and with the first one of the user."""
+    texts: list[str] = []
     for message in chat.messages:
         role = message.role
-        yield role
-        yield message.content
+        texts += role, message.content
         if role == "user":
-            return
+            break
+    return texts
 
 
 def _score(prefix: int, address: int) -> int:
-    """Mixes both well, fast: the finaliser of splitmix64 (Steele, Lea & Flood 2014)."""
-    mixed = (prefix ^ address) & _MASK
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
-    return mixed ^ (mixed >> 31)
+    """Mixes both well, fast: no product is beyond 60 bits (Mueller's integer hash, after Wang)."""
+    mixed = prefix ^ address
+    mixed = ((mixed ^ (mixed >> 16)) * _FACTOR) & _MASK
+    mixed = ((mixed ^ (mixed >> 16)) * _FACTOR) & _MASK
+    return mixed ^ (mixed >> 16)

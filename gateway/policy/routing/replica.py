@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 
+from mypy_extensions import mypyc_attr
+
 from gateway.policy.routing.affinity import address_hash
 from gateway.policy.routing.outliers import Conduct
 from gateway.policy.routing.pick import load_of, others_work
@@ -17,6 +19,7 @@ DEFAULT_SLOTS = 16
 """Calls that a replica is taken to hold at once until it says how many."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)  # a class that has a connection extends it
 class Replica:
     """One replica, named by its address.
 

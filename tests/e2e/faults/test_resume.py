@@ -12,7 +12,8 @@ import grpc
 import pytest
 
 from inference_mesh.client import MeshClient
-from inference_mesh.metadata import DELIVERED, value_of
+from inference_mesh.json_payload import payload_from_json
+from inference_mesh.metadata import DECISION, DELIVERED, value_of
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
 from tests.e2e.faults.conftest import Paced, entry, write_yaml
 from tests.support.exact_model import write_exact
@@ -93,17 +94,22 @@ async def test_f2_resumed_answers_equal_unbroken_ones(group: ProcessGroup, tmp_p
     ]
     async with MeshClient(gateway.grpc_target, timeout_s=90) as client:
         unbroken = [(await _whole(client, question))[0] for question in questions]
-        running = [
-            asyncio.ensure_future(_whole(client, question)) for _ in range(20) for question in questions
-        ]
-        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-        max(workers, key=_in_flight).signal(signal.SIGKILL)  # prompts have a home: the other may be idle
-        ends = await asyncio.gather(*running)
+    async with grpc.aio.insecure_channel(gateway.grpc_target) as channel:
+        stub: Any = inference_pb2_grpc.InferenceServiceStub(channel)
+        streams = [_Stream(stub, question) for _ in range(20) for question in questions]
+        while (amid := await _most_amid(workers, streams)) is None:
+            assert not all(stream.reading.done() for stream in streams)
+            await asyncio.sleep(0.002)
+        amid.signal(signal.SIGKILL)
+        for worker in workers:
+            if worker is not amid:
+                worker.signal(signal.SIGCONT)
+        await asyncio.gather(*(stream.reading for stream in streams))
     resumed = metric_sum(
         http_text_of(f"{gateway.url}/metrics"), "mesh_gateway_broken_streams_total", result="resumed"
     )
     assert resumed > 0
-    assert [tokens for tokens, _ in ends] == unbroken * 20
+    assert [stream.tokens for stream in streams] == unbroken * 20
 
 
 @pytest.mark.parametrize(
@@ -154,6 +160,43 @@ def _gaps_where_they_part(model: Path, unbroken: list[int], others: list[list[in
 
 def _in_flight(worker: MeshProcess) -> float:
     return metric_sum(http_text_of(f"{worker.url}/metrics"), "mesh_worker_in_flight")
+
+
+class _Stream:
+    """Owns one call that is read as it comes."""
+
+    def __init__(self, stub: Any, payload: dict[str, Any]) -> None:
+        request = inference_pb2.InferStreamRequest(
+            model="tiny-chat", payload=payload_from_json(payload_pb2.TASK_GENERATE, payload)
+        )
+        self.tokens: list[int] = []
+        self._call = stub.InferStream(request, timeout=90)
+        self.reading = asyncio.ensure_future(self._read())
+
+    async def endpoint(self) -> str:
+        """Where its answer comes from, as the gateway says."""
+        decision = value_of(tuple(await self._call.initial_metadata()), DECISION) or ""
+        return dict(part.partition("=")[::2] for part in decision.split(";"))["endpoint"]
+
+    async def _read(self) -> None:
+        async for piece in self._call:
+            self.tokens += piece.output.generate.tokens
+
+
+async def _most_amid(workers: list[MeshProcess], streams: list[_Stream]) -> MeshProcess | None:
+    """Stop all workers; the one that is in the middle of most streams. If none is, they go on.
+
+    An answer takes 20 ms: what is looked at while workers run has ended before it was seen.
+    """
+    for worker in workers:
+        worker.signal(signal.SIGSTOP)
+    await asyncio.sleep(0.1)  # until everything that was on its way is here
+    places = [await stream.endpoint() for stream in streams if stream.tokens and not stream.reading.done()]
+    if places:
+        return max(workers, key=lambda worker: places.count(worker.grpc_target))
+    for worker in workers:
+        worker.signal(signal.SIGCONT)
+    return None
 
 
 async def _until_end(call: Any, begun: asyncio.Event) -> tuple[int, float]:

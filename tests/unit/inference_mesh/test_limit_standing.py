@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_mesh.limit_standing import KINDS, MAX_LENGTH, MAX_STANDINGS, LimitStanding, decode, encode
+from inference_mesh.limit_standing import (
+    KINDS,
+    MAX_LENGTH,
+    MAX_STANDINGS,
+    LimitStanding,
+    decode,
+    encode,
+    tightest,
+)
 
 TOKENS = LimitStanding("tenant:acme:tokens", "tokens", 1000, 640, 60, 12.5)
 AMOUNTS = st.floats(min_value=0, max_value=1e12)
@@ -56,6 +64,15 @@ def test_no_text_makes_the_reader_raise(text: str | None) -> None:
 )
 def test_a_damaged_standing_is_left_out_and_the_others_stay(damaged: str) -> None:
     assert decode(f"{damaged},{encode([TOKENS])}") == (TOKENS,)
+
+
+def test_of_each_kind_the_limit_with_the_least_left_is_told_and_of_two_alike_the_later_one() -> None:
+    key = LimitStanding("key:tokens", "tokens", 100, 40, 60, 10)
+    tenant = LimitStanding("tenant:tokens", "tokens", 1000, 30, 60, 5)
+    hourly = LimitStanding("tenant:hourly", "tokens", 5000, 30, 3600, 900)
+    calls = LimitStanding("key:concurrency", "concurrency", 8, 7, 0, 0)
+    assert tightest([key, tenant, calls, hourly]) == [hourly, calls]
+    assert tightest([]) == []
 
 
 def test_the_text_is_bounded_either_way() -> None:

@@ -23,11 +23,11 @@ def replica(address: str, outstanding: int = 0, slots: int | None = None) -> Rep
 
 def chat(*messages: tuple[str, str]) -> bytes:
     made = [payload_pb2.ChatMessage(role=role, content=content) for role, content in messages]
-    return beginning_of(payload_pb2.Generate(chat=payload_pb2.Chat(messages=made)))
+    return beginning_of(payload_pb2.Generate(chat=payload_pb2.Chat(messages=made)), "chat")
 
 
 def prompt(text: str) -> bytes:
-    return beginning_of(payload_pb2.Generate(prompt=text, max_tokens=5))
+    return beginning_of(payload_pb2.Generate(prompt=text, max_tokens=5), "prompt")
 
 
 def test_the_less_busy_of_two_is_picked_and_none_of_none() -> None:
@@ -130,7 +130,7 @@ def test_a_prompt_is_known_by_its_first_characters_or_tokens() -> None:
     assert prompt(common + "a") == prompt(common + "b") == common.encode()
     assert prompt("short") == b"short"
     tokens = [payload_pb2.Tokens(ids=range(start, start + 1000)) for start in (0, 1)]
-    assert len({beginning_of(payload_pb2.Generate(tokens=one)) for one in tokens}) == 2
+    assert len({beginning_of(payload_pb2.Generate(tokens=one), "tokens") for one in tokens}) == 2
 
 
 def test_a_chat_without_a_user_is_known_by_all_of_it() -> None:
