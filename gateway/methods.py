@@ -7,6 +7,8 @@ OIP_SERVICE = "inference.GRPCInferenceService"
 NATIVE_METHODS = frozenset({"Infer", "InferStream"})
 INFERENCE_METHODS = NATIVE_METHODS | {"ModelInfer", "ModelStreamInfer"}
 """Those that run a model."""
+TWO_WAY_METHODS = frozenset({"ModelStreamInfer"})
+"""Those in which the caller goes on asking."""
 
 
 def path_of(method: str) -> str:

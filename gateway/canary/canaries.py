@@ -51,12 +51,13 @@ class Canaries:
         return live.choice if live is not None else None
 
     def observe(
-        self, model: str, version: str, code: str, duration_s: float, first_token_s: float | None
+        self, model: str, version: str, code: str, duration_s: float | None, first_token_s: float | None
     ) -> None:
         """Count a call that a worker answered or failed.
 
         code: the name of the gRPC code that it ended with; those that speak of the caller count
-        for nothing. first_token_s: time to the first message of a stream; None for others.
+        for nothing. duration_s: None where the caller chooses it. first_token_s: time to the first
+        message of a stream; None for others.
         """
         live = self._live.get(model)
         if live is None:

@@ -49,7 +49,9 @@ class LiveCanary:
         self._samples = self._new_samples()
         metrics.show(entry.name, self.choice.weight, None)
 
-    def note(self, version: str, result: CallResult, duration_s: float, first_token_s: float | None) -> None:
+    def note(
+        self, version: str, result: CallResult, duration_s: float | None, first_token_s: float | None
+    ) -> None:
         """Count a call that ended. A canary that is decided is judged no more, so its samples stay."""
         side = Side.CANARY if version == self.spec.version else Side.STABLE
         self._metrics.requests.add((self.entry.name, side.value, result.value))

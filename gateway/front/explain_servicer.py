@@ -78,6 +78,9 @@ class ExplainServicer:
         cost = cost_of(asked, caller.tenant, decision.model)
         answer.prompt_tokens, answer.completion_tokens = cost.prompt_tokens, cost.completion_tokens
         self._tell_target(answer, decision, now_s)
+        if not request.version:  # no other model has the version that is asked for
+            others = self._policy.fallbacks_of(decision, self._desk.draw())
+            answer.fallback.extend(other.model.name for other in others)
         self._tell_limits(answer, decision, cost, now_s)
         queue = self._admissions.of(decision.model.name, decision.version)
         tenant = caller.tenant
@@ -88,9 +91,6 @@ class ExplainServicer:
     def _tell_target(self, answer: policy_pb2.ExplainResponse, decision: Admit, now_s: float) -> None:
         answer.target.model, answer.target.version = decision.model.name, decision.version
         answer.rule = decision.rule.value
-        answer.fallback.extend(
-            other.model.name for other in self._policy.fallbacks_of(decision, self._desk.draw())
-        )
         target = self._fleet.target(decision.model.name, decision.version)
         for endpoint in target.pool.endpoints if target is not None else ():
             answer.replicas.add(

@@ -11,7 +11,7 @@ import grpc
 
 from gateway.call import Call
 from gateway.canary.canaries import Canaries
-from gateway.methods import INFERENCE_METHODS
+from gateway.methods import INFERENCE_METHODS, TWO_WAY_METHODS
 from gateway.usage.metrics import UsageMetrics
 from gateway.usage.record import UsageRecord
 from gateway.usage.usage_log import UsageLog
@@ -38,8 +38,11 @@ class Settlement:
             self._canaries.observe(failed.model.name, failed.version, failed_with.name, duration_s, None)
         if call.endpoint and not call.fallback_from and not call.failed:
             first_s = None if call.first_token_at_s is None else call.first_token_at_s - call.started_s
-            admitted = call.admission
-            self._canaries.observe(admitted.model.name, admitted.version, code.name, duration_s, first_s)
+            model, version = call.admission.model.name, call.admission.version
+            if call.method in TWO_WAY_METHODS:  # whose times are those of the caller's questions
+                self._canaries.observe(model, version, code.name, None, None)
+            else:
+                self._canaries.observe(model, version, code.name, duration_s, first_s)
 
 
 def record_of(call: Call, code: grpc.StatusCode, duration_s: float) -> UsageRecord:

@@ -1,9 +1,9 @@
 """The attempts of one call: which replica each takes, and whether another may follow.
 
 Owns the rule of retries: only before the first byte of the answer, or where the rest can be
-had elsewhere; only when the replica was unavailable; at most three attempts in a row without a
-step forward; and within the budget. The first one after a lost or hung replica is free: it
-takes no more work, so moving its calls multiplies nothing.
+had elsewhere; only when the replica was unavailable, or failed in the middle of an answer; at
+most three attempts in a row without a step forward; and within the budget. The first one after
+a lost or hung replica is free: it takes no more work, so moving its calls multiplies nothing.
 """
 
 from __future__ import annotations
@@ -94,14 +94,18 @@ class Attempts(Generic[E]):
         if report is not None:
             self._pool.note_report(self._tried[-1], report, asyncio.get_running_loop().time())
 
-    def may_follow(self, fault: Fault, *, is_repeatable: bool) -> bool:
+    def may_follow(self, fault: Fault, *, is_repeatable: bool, has_begun: bool = False) -> bool:
         """Whether another attempt may follow one that failed with this fault, which is noted.
 
-        is_repeatable: nothing of the answer went out, or the rest can be had elsewhere.
+        is_repeatable: nothing of the answer went out, or the rest can be had elsewhere. has_begun:
+        the attempt brought something. A replica that fails at once may do so because of the
+        request, and the next one would too; one that had begun to answer could read it.
         """
         now_s = asyncio.get_running_loop().time()
         self._pool.note_fault(self._tried[-1], fault, self._started_s, now_s, self._rng)
-        if fault is Fault.FAILED or not is_repeatable or len(self._tried) >= MAX_ATTEMPTS:
+        if not is_repeatable or len(self._tried) >= MAX_ATTEMPTS:
+            return False
+        if fault is Fault.FAILED and not has_begun:
             return False
         if fault is Fault.HUNG and not self._pool.has_other(self._tried):
             return False

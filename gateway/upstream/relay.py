@@ -149,7 +149,7 @@ class Relay:
         attempts = Attempts(call, model.pool, budget, self._metrics, self._rng, prefix)
         with attempts.counted():
             while True:
-                delivered = call.delivered
+                delivered, has_begun = call.delivered, False
                 try:
                     with attempts.next() as endpoint:
                         result, trailers = await once(endpoint)
@@ -165,7 +165,10 @@ class Relay:
                     attempts.note_load(load_of(trailers))
                     attempts.succeeded()
                     return result
-                if fault is None or not attempts.may_follow(fault, is_repeatable=may_go_on()):
+                may_follow = fault is not None and attempts.may_follow(
+                    fault, is_repeatable=may_go_on(), has_begun=has_begun
+                )
+                if not may_follow:
                     raise failure
 
     def _failure(

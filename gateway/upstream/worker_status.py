@@ -42,6 +42,8 @@ def client_error(error: grpc.aio.AioRpcError, call: Call) -> Exception:
     is_own = _is_workers_own(error)
     if error.code() in NOT_AN_ANSWER and (call.delivered or not is_own):
         return lost_connection(call)
+    if error.code() in DEFECTS and call.delivered and not is_own:
+        return lost_connection(call)  # as where the stream was reset, and gRPC found a code for it
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not is_own:
         return DeadlineExceededError("the deadline passed before the answer was complete")
     trailers = worker_metadata_for_client(tuple(error.trailing_metadata() or ()))

@@ -164,7 +164,9 @@ class QueueSpec(BaseModel):
         None, description="Calls that one replica gets at once; absent = what it says it can hold."
     )
     size: int = Field(256, ge=0, le=100_000, description="Calls that may wait; more are refused.")
-    max_wait_s: float = Field(30.0, gt=0, le=3600, description="Longest wait of a call without a deadline.")
+    max_wait_s: float = Field(
+        30.0, gt=0, le=3600, description="Longest wait of a call, also of one whose deadline is later."
+    )
 
 
 class CacheSpec(BaseModel):

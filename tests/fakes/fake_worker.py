@@ -4,7 +4,8 @@ Every answer is JSON: which worker, with which metadata, with how much time left
 a request is a list of commands, e.g. "delay=0.5 pieces=10 gap=0.1 status=UNAVAILABLE".
 "tokens=20" streams generated text instead, whose tokens have the numbers that are its words,
 from behind those that the caller has. "break=3,9" ends and "hang=3" stops that stream once the
-caller has so many, "quit=INTERNAL" refuses to go on with one; "only=NAME" has just the worker
+caller has so many, the former by its own word with "as=INTERNAL"; "quit=INTERNAL" refuses to go
+on with one; "only=NAME" has just the worker
 of that label do so, and answer with a status.
 Runs inside a test, or as a process: `python -m tests.fakes.fake_worker --name chat`.
 """
@@ -175,6 +176,8 @@ class FakeWorker(Native, OpenInference):  # type: ignore[misc]
         if str(number) in commands.get("hang", "").split(","):
             await self._sleep(60)
         if str(number) in commands.get("break", "").split(","):
+            if "as" in commands:
+                await self._refuse(context, grpc.StatusCode[commands["as"]])
             await context.abort(grpc.StatusCode.UNAVAILABLE, "as you wish")
 
     async def _refuse(self, context: Any, code: grpc.StatusCode) -> None:

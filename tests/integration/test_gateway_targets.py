@@ -255,3 +255,12 @@ async def test_a_model_that_is_no_more_leaves_no_series(tmp_path: Path) -> None:
             ]
     assert "new" in labels
     assert "old" not in labels
+
+
+async def test_explain_promises_no_other_model_to_a_caller_who_asks_for_a_version(tmp_path: Path) -> None:
+    async with running_worker("big") as big, running_worker("small") as small:
+        versions = [{"version": "1", "endpoints": [big.target], "weight": 1}]
+        models = [{"name": "big", "versions": versions, "fallback": ["small"]}, entry("small", small)]
+        async with running_gateway(tmp_path, models) as mesh:
+            assert (await explained(mesh, "big")).fallback == ["small"]
+            assert not (await explained(mesh, "big", version="1")).fallback

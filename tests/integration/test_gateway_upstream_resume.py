@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.call import Call
+from gateway.call import Call, WorkerStatusError
 from inference_mesh.errors import DeadlineExceededError, StreamBrokenError
 from inference_mesh.v1 import payload_pb2
 from tests.support.processes import MeshProcess, ProcessGroup, process_group
@@ -65,6 +65,33 @@ async def test_a_stream_that_breaks_again_and_again_goes_on_as_long_as_each_repl
         call = await streamed(upstream, "tokens=20 break=2,4,6,8,10,12", **GREEDY)
         assert client_of(call).text == TWENTY
         assert call.resumed == 6
+
+
+@pytest.mark.parametrize("code", ["INTERNAL", "UNKNOWN", "DATA_LOSS"])
+async def test_a_stream_whose_worker_fails_in_the_middle_goes_on_at_another_replica(code: str) -> None:
+    async with two_workers() as (first, second), running_upstream(model_entry(first, second)) as upstream:
+        call = await streamed(upstream, f"tokens=20 break=7 as={code}", **GREEDY)
+        assert client_of(call).text == TWENTY
+        assert call.resumed == 1
+
+
+@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "INTERNAL"])
+async def test_a_workers_own_word_in_the_middle_of_a_stream_that_cannot_go_on_is_told_as_it_is(
+    code: str,
+) -> None:
+    async with two_workers() as (first, second), running_upstream(model_entry(first, second)) as upstream:
+        call = upstream.call()
+        with pytest.raises(WorkerStatusError) as caught:
+            await upstream.stream(call, generate(f"tokens=20 break=7 as={code}", temperature=0.5))
+        assert caught.value.code.name == code
+        assert (call.delivered_tokens, first.calls + second.calls) == (7, 1)
+
+
+async def test_a_stream_that_every_replica_fails_on_is_not_tried_for_ever() -> None:
+    async with two_workers() as (first, second), running_upstream(model_entry(first, second)) as upstream:
+        with pytest.raises((WorkerStatusError, StreamBrokenError)):
+            await streamed(upstream, "tokens=20 break=7 as=INTERNAL quit=INTERNAL", **GREEDY)
+        assert first.calls + second.calls <= 3
 
 
 async def test_a_stream_that_breaks_behind_its_last_message_is_complete() -> None:

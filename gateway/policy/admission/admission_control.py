@@ -30,8 +30,7 @@ SHORTEST_HINT_S, LONGEST_HINT_S = 0.05, 30.0
 HINT_JITTER = 0.2
 
 FULL = "the model's queue is full"
-LATE = "the call cannot be served before its deadline"
-WAITS_TOO_LONG = "the call would wait too long for the model"
+LATE = "the call would wait longer than the model or its own deadline allows"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,9 +44,9 @@ class Waits:
 class AdmissionControl:
     """Owns who is in flight and who waits for one target.
 
-    size: calls that may wait. max_wait_s: longest wait of a call without a deadline. capacity:
-    calls that may be in flight; 0 = nobody is there to serve them, and nobody is kept. spare:
-    copies in flight, for which callers neither wait nor are refused.
+    size: calls that may wait. max_wait_s: longest wait of any of them. capacity: calls that may be
+    in flight; 0 = nobody is there to serve them, and nobody is kept. spare: copies in flight, for
+    which callers neither wait nor are refused.
     """
 
     def __init__(self, size: int, max_wait_s: float, rng: random.Random) -> None:
@@ -159,17 +158,17 @@ class AdmissionControl:
 
     def refuse_late(self, entry: EntryFacts, late_s: float) -> Refuse:
         """The refusal of a call that would start so many seconds too late."""
-        message = WAITS_TOO_LONG if entry.deadline_s is None else LATE
-        return Refuse(RefusalKind.TOO_LATE, message, self._hint_s(late_s))
+        return Refuse(RefusalKind.TOO_LATE, LATE, self._hint_s(late_s))
 
     def _latest_start_s(self, entry: EntryFacts, now_s: float) -> float:
+        longest_s = now_s + self.max_wait_s
         if entry.deadline_s is None:
-            return now_s + self.max_wait_s
+            return longest_s
         left_s = entry.deadline_s - now_s
         needed_s = min(LONGEST_ANSWER_S, left_s * ANSWER_SHARE)
         if entry.priority is not Priority.HIGH:  # which is tried as long as it has any time
             needed_s = max(needed_s, self.estimate.seconds_of(entry.cost))
-        return entry.deadline_s - needed_s
+        return min(entry.deadline_s - needed_s, longest_s)
 
     def _has_room(self, priority: Priority) -> bool:
         if self.in_flight >= self.capacity:

@@ -104,13 +104,14 @@ class SampleStats:
         """Share of the calls that failed; 0 without any."""
         return self.errors / self.requests if self.requests else 0.0
 
-    def note(self, result: CallResult, duration_s: float, first_token_s: float | None) -> None:
+    def note(self, result: CallResult, duration_s: float | None, first_token_s: float | None) -> None:
         """Count one call. The times of failed calls count for nothing: a fast failure is not fast."""
         self.requests += 1
         if result is CallResult.FAULT:
             self.errors += 1
             return
-        self.durations.add(duration_s)
+        if duration_s is not None:
+            self.durations.add(duration_s)
         if first_token_s is not None:
             self.first_tokens.add(first_token_s)
 
@@ -156,7 +157,9 @@ class LatestSamples:
         """All that is kept."""
         return added((self._before, self._latest))
 
-    def note(self, side: Side, result: CallResult, duration_s: float, first_token_s: float | None) -> None:
+    def note(
+        self, side: Side, result: CallResult, duration_s: float | None, first_token_s: float | None
+    ) -> None:
         """Count one call."""
         if self._latest.canary.requests >= self._window:
             self._before, self._latest = self._latest, StepSamples()

@@ -113,6 +113,13 @@ def test_a_call_without_a_deadline_waits_no_longer_than_the_model_allows() -> No
     assert refused(made.wait(entry(), 0.0)).kind is RefusalKind.TOO_LATE
 
 
+def test_a_late_deadline_makes_no_call_wait_longer_than_the_model_allows() -> None:
+    made = learnt(control(max_wait_s=5.0))
+    places = [waits(made.wait(entry(deadline_s=600.0), 0.0)) for _ in range(4)]
+    assert {place.latest_start_s for place in places} == {5.0}
+    assert refused(made.wait(entry(deadline_s=600.0), 0.0)).kind is RefusalKind.TOO_LATE
+
+
 def test_a_waiting_call_may_start_as_long_as_it_would_end_in_time() -> None:
     made = learnt(control())
     place = waits(made.wait(entry(deadline_s=10.0), 0.0))

@@ -134,3 +134,9 @@ def test_what_is_long_past_does_not_hide_what_happens_now() -> None:
         latest.note(Side.CANARY, CallResult.FAULT, 0.1, None)
     assert latest.sum.canary.error_ratio > 0.2
     assert 100 <= latest.sum.canary.requests <= 200
+
+
+def test_a_call_whose_length_is_the_callers_counts_as_a_call_but_has_no_time() -> None:
+    stats = SampleStats()
+    stats.note(CallResult.GOOD, None, None)
+    assert (stats.requests, stats.errors, stats.durations.count, stats.first_tokens.count) == (1, 0, 0, 0)
