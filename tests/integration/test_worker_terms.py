@@ -16,7 +16,7 @@ from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.oip import open_inference_pb2_grpc
 from inference_mesh.status_interceptor import error_from_rpc
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
-from tests.support.llama_engine import ENDLESS, Counts, begun, generate, question, running, until
+from tests.support.llama_engine import ENDLESS, PATIENCE_S, Counts, begun, generate, question, running, until
 from tests.support.processes import metric_sum
 from tests.support.workers import ServedWorker, served_worker
 from workers.llama.engine import LlamaEngine
@@ -170,12 +170,21 @@ async def test_deadlines_that_pass_in_the_queue_are_counted_as_expired_and_as_dr
         busy = await begun(engine, generate("Once", max_tokens=LONGEST, sampling=ENDLESS))
         calls = [_native(worker).Infer(_request(), timeout=0.2) for _ in range(30)]
         ends = await asyncio.gather(*calls, return_exceptions=True)
-        await until(lambda: counts.dropped == len(ends))
-        assert max(counts.batches) == 1
+        codes = {end.code() for end in ends if isinstance(end, grpc.aio.AioRpcError)}
+        assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED}
         await busy.aclose()
         await until(lambda: engine.load_now().running + engine.load_now().queued == 0)
-        async with httpx.AsyncClient(base_url=worker.url) as http:
-            page = (await http.get("/metrics")).text
-    assert metric_sum(page, "mesh_worker_expired_total") == len(ends)
-    assert metric_sum(page, "mesh_worker_requests_total", code="DEADLINE_EXCEEDED") == len(ends)
-    assert metric_sum(page, "mesh_worker_in_flight") == 0
+        page = await _page_of_an_idle_worker(worker)
+    assert max(counts.batches) == 1
+    # On a busy machine a call may end before it reaches the worker, or the queue.
+    expired = metric_sum(page, "mesh_worker_expired_total")
+    assert 0 < counts.dropped <= expired <= len(ends)
+    assert metric_sum(page, "mesh_worker_requests_total", code="DEADLINE_EXCEEDED") == expired
+
+
+async def _page_of_an_idle_worker(worker: ServedWorker) -> str:
+    """The metrics of a worker once no call is in it."""
+    async with httpx.AsyncClient(base_url=worker.url) as http, asyncio.timeout(PATIENCE_S):
+        while metric_sum(page := (await http.get("/metrics")).text, "mesh_worker_in_flight") > 0:
+            await asyncio.sleep(0.01)
+        return page
