@@ -9,9 +9,10 @@ import time
 
 import grpc
 
-from gateway.call import Call
+from gateway.call import LONGEST_HOP_S, Call
 from gateway.canary.canaries import Canaries
 from gateway.methods import INFERENCE_METHODS, TWO_WAY_METHODS
+from gateway.upstream.attempts import MUTE_SHARE
 from gateway.usage.metrics import UsageMetrics
 from gateway.usage.record import UsageRecord
 from gateway.usage.usage_log import UsageLog
@@ -36,13 +37,27 @@ class Settlement:
             self._log.add(record)
         for failed, failed_with in call.failed:
             self._canaries.observe(failed.model.name, failed.version, failed_with.name, duration_s, None)
-        if call.endpoint and not call.fallback_from and not call.failed:
+        is_own = call.endpoint and not call.fallback_from and not call.failed
+        if is_own and not _ran_out_of_callers_time(call, code, duration_s):
             first_s = None if call.first_token_at_s is None else call.first_token_at_s - call.started_s
             model, version = call.admission.model.name, call.admission.version
             if call.method in TWO_WAY_METHODS:  # whose times are those of the caller's questions
                 self._canaries.observe(model, version, code.name, None, None)
             else:
                 self._canaries.observe(model, version, code.name, duration_s, first_s)
+
+
+def _ran_out_of_callers_time(call: Call, code: grpc.StatusCode, duration_s: float) -> bool:
+    """Whether a call ended because its caller gave it less time than the model does.
+
+    That says nothing of the version. A deadline near the model's own counts: whoever had that long
+    and did not answer is at fault, as is a worker that gives up before the time is over.
+    """
+    if code is not grpc.StatusCode.DEADLINE_EXCEEDED or call.own_deadline is None:
+        return False
+    given_s = call.own_deadline - call.started_s
+    is_short = given_s < MUTE_SHARE * call.admitted.model.timeout_s
+    return is_short and duration_s >= given_s - 2 * LONGEST_HOP_S  # a worker's own word comes a hop earlier
 
 
 def record_of(call: Call, code: grpc.StatusCode, duration_s: float) -> UsageRecord:

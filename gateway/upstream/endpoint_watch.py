@@ -29,12 +29,14 @@ class Health(enum.Enum):
     """What a replica says of itself, or that it says nothing.
 
     UNHEALTHY: it takes no new calls; it may well end those that it has. SILENT: it gives no answer
-    at all, so that calls wait there in vain.
+    at all, so that calls wait there in vain. STALLED: it gives none while it has calls of ours: it
+    hangs, or its only thread is busy with one of them.
     """
 
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
     SILENT = "silent"
+    STALLED = "stalled"
 
 
 Report = Callable[[Health], None]
@@ -110,16 +112,22 @@ class Silences:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._count = 0
+        self._kind = Health.SILENT
 
-    def note(self, is_healthy: bool | None) -> bool:
-        """Take an answer, or None for silence; false once the replica counts as gone."""
+    def note(self, is_healthy: bool | None, kind: Health = Health.SILENT) -> bool:
+        """Take an answer, or None for silence; false once the replica counts as gone.
+
+        kind: of the silence; one of another kind begins the count anew.
+        """
         if is_healthy is not None:
             self._count = 0
             self._report(Health.HEALTHY if is_healthy else Health.UNHEALTHY)
             return is_healthy
+        if kind is not self._kind:
+            self._kind, self._count = kind, 0
         self._count += 1
         if self._count > SILENCES_ALLOWED:
-            self._report(Health.SILENT)
+            self._report(kind)
         return self._count <= SILENCES_ALLOWED
 
 
@@ -127,14 +135,14 @@ async def watch_http_health(client: httpx.AsyncClient, report: Report, is_busy: 
     """Report for ever whether an HTTP service takes calls.
 
     503 from /healthz says no; any other answer says yes, as not every service has that path.
-    One that is silent while it works for us may just have a single thread.
+    Silence while it works for us is told apart, within 4 s: from here, a service that hangs looks
+    like one whose single thread is busy, as in both cases its kernel goes on answering.
     """
     silences = Silences(report)
     while True:
+        was_busy = is_busy()
         is_healthy = await _probe(client)
-        if is_healthy is None and is_busy():
-            is_healthy = True
-        silences.note(is_healthy)
+        silences.note(is_healthy, Health.STALLED if was_busy or is_busy() else Health.SILENT)
         await asyncio.sleep(CHECK_INTERVAL_S if is_healthy else RECONNECT_DELAY_S)
 
 

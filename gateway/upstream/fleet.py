@@ -145,6 +145,7 @@ class Fleet:
         else:
             pool, discovery, task = current.model.pool, current.discovery, current.task
         pool.in_flight_per_replica = entry.queue.in_flight_per_replica
+        pool.longest_call_s = entry.timeout_s
         discovery.retarget(variant.targets, is_by_name=variant.is_by_name)
         return _Member(_model(entry, pool, variant.version), variant, discovery, task)
 

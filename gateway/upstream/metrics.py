@@ -24,7 +24,7 @@ class UpstreamMetrics:
         )
         self.ejections = Counter(
             "mesh_gateway_ejections_total",
-            "Times that a replica was left out for a while because calls to it failed.",
+            "Times that a replica was left out for a while because calls to it failed or it was silent.",
             ("model", "endpoint"),
             registry=registry,
         )

@@ -50,6 +50,7 @@ class EndpointPool(Generic[E]):
         self.model = model
         self.description: inference_pb2.Model | None = None
         self.in_flight_per_replica: int | None = None
+        self.longest_call_s = math.inf
         self._open_endpoint = open_endpoint
         self._background = background
         self._metrics = metrics
@@ -198,6 +199,11 @@ class EndpointPool(Generic[E]):
         return endpoint
 
     def _report(self, endpoint: E, health: Health) -> None:
+        if health is Health.STALLED:
+            if not self._is_stalled_for_good(endpoint):
+                return
+        elif health is not Health.SILENT:
+            endpoint.conduct.speak()
         is_healthy = health is Health.HEALTHY
         has_changed = endpoint.is_healthy != is_healthy
         endpoint.is_healthy = is_healthy
@@ -213,6 +219,22 @@ class EndpointPool(Generic[E]):
         log.info(event, model=self.model, endpoint=endpoint.address, health=health.value)
         self._metrics.endpoint_ready.labels(self.model, endpoint.address).set(is_healthy)
         self._on_change()
+
+    def _is_stalled_for_good(self, endpoint: E) -> bool:
+        """Set a silent replica aside, which others may stand in for; whether it counts as gone.
+
+        Its calls go on: it may be slow. But one that answered nothing, no call either, for as long
+        as a call may take, has failed all that it had.
+        """
+        now_s, conduct = asyncio.get_running_loop().time(), endpoint.conduct
+        was_out = conduct.is_out(now_s)
+        stalled_s = conduct.stall(now_s)
+        self._all_in_from_s = max(self._all_in_from_s, conduct.out_until_s)
+        if stalled_s == 0:
+            log.warning("replica set aside: silent at work", model=self.model, endpoint=endpoint.address)
+            if not was_out and self._has(endpoint):
+                self._metrics.ejections.labels(self.model, endpoint.address).inc()
+        return stalled_s > self.longest_call_s
 
     def _welcome(self, endpoint: E) -> None:
         """A replica came back, maybe as another program: what it said before no longer holds."""

@@ -80,14 +80,16 @@ def request(document: object) -> inference_pb2.InferRequest:
 async def test_three_lines_in_the_registry_make_a_model_of_an_http_service(tmp_path: Path, port: int) -> None:
     three_lines = [{"name": "adder", "service": f"127.0.0.1:{port}", "path": "/infer"}]
     async with running_gateway(tmp_path, three_lines) as mesh:
-        answer = await mesh.stub.Infer(request({"a": 1}), metadata=(("x-api-key", "secret"),))
+        sent = (("x-api-key", "secret"), ("x-mesh-tenant", "a"), ("x-user-id", "a"), ("x-team", "blue"))
+        answer = await mesh.stub.Infer(request({"a": 1}), metadata=sent)
         model = (await mesh.stub.GetModel(inference_pb2.GetModelRequest(model="adder"))).model
     told = json.loads(answer.output.json)
     headers = {name.lower(): value for name, value in told["headers"].items()}
     assert (told["asked"], told["path"]) == ({"a": 1}, "/infer")
     assert (answer.model, answer.request_id) == ("adder", "id-1")
     assert headers["x-request-id"] == "id-1"
-    assert "x-api-key" not in headers
+    assert not {"x-api-key", "x-user-id", "x-team"} & set(headers), "nothing of the client's passes"
+    assert headers["x-mesh-tenant"] != "a"
     assert (model.task, model.runtime, model.ready) == (payload_pb2.TASK_JSON, "http", True)
 
 

@@ -74,3 +74,20 @@ def test_below_half_of_the_replicas_ejections_no_longer_count(
     steady: int, replicas: int, panic: bool
 ) -> None:
     assert is_panic(steady, replicas) is panic
+
+
+def test_one_that_is_silent_at_work_is_set_aside_until_it_speaks() -> None:
+    conduct = Conduct()
+    assert [conduct.stall(10.0), conduct.stall(11.2)] == [0.0, pytest.approx(1.2)]
+    assert [conduct.is_ejected(at_s) for at_s in (13.1, 13.3)] == [True, False]
+    assert conduct.out_until_s == pytest.approx(13.2)
+    conduct.speak()
+    assert not conduct.is_out(11.3)
+    assert conduct.stall(20.0) == 0.0
+
+
+def test_an_answer_shows_that_one_that_is_silent_goes_on() -> None:
+    conduct = Conduct()
+    conduct.stall(10.0)
+    conduct.succeed()
+    assert conduct.stall(60.0) == 0.0
