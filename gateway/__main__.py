@@ -14,6 +14,7 @@ IS_COMPILED = compiled.use()  # before the imports below, which it changes
 from gateway.server import Gateway  # noqa: E402
 from gateway.settings import GatewaySettings  # noqa: E402
 from inference_mesh import telemetry  # noqa: E402
+from inference_mesh.config.errors import ConfigError  # noqa: E402
 from inference_mesh.lifecycle import run_service  # noqa: E402
 from inference_mesh.settings import SettingsError, load_settings  # noqa: E402
 
@@ -21,7 +22,7 @@ USAGE_ERROR = 2
 
 
 def main() -> None:
-    """Run one gateway; exit status 2 if a setting is wrong."""
+    """Run one gateway; exit status 2 and one sentence if a setting is wrong, or a file that it names."""
     try:
         settings = load_settings(GatewaySettings, vars(_parser().parse_args()))
     except SettingsError as error:
@@ -30,7 +31,12 @@ def main() -> None:
     telemetry.configure_logging("gateway", settings.log_level, settings.log_format)
     telemetry.configure_tracing("gateway", settings.otlp_endpoint)
     telemetry.get_logger(__name__).info("policy loaded", compiled=IS_COMPILED)
-    uvloop.run(run_service(Gateway(settings), drain_delay_s=settings.drain_delay_s, grace_s=settings.grace_s))
+    service = run_service(Gateway(settings), drain_delay_s=settings.drain_delay_s, grace_s=settings.grace_s)
+    try:
+        uvloop.run(service)
+    except ConfigError as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        raise SystemExit(USAGE_ERROR) from None
 
 
 def _parser() -> argparse.ArgumentParser:

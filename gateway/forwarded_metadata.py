@@ -1,7 +1,7 @@
 """Which metadata passes the gateway, in either direction. Pure.
 
 A client's own `x-mesh-*` never reaches a worker: what stands there is the policy's decision.
-Credentials end here as well.
+Credentials end here as well, and whatever a client says of who it is.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from inference_mesh.metadata import (
     TRACE_PARENT,
     TRACE_STATE,
     Metadata,
+    says_who_calls,
     value_of,
 )
 from inference_mesh.status_interceptor import STATUS_DETAILS
@@ -38,7 +39,8 @@ RESERVED_BUT_OURS = frozenset({STATUS_DETAILS, RETRY_PUSHBACK})
 def client_metadata_for_worker(metadata: Metadata) -> Pairs:
     """What of a client's metadata a worker gets: plain texts, bounded in number and size.
 
-    Dropped: credentials, `x-mesh-*`, `grpc-*`, binary values, and what is past the bounds.
+    Dropped: credentials, names that say who calls, `x-mesh-*`, `grpc-*`, binary values, and what is
+    past the bounds.
     """
     kept: list[tuple[str, str | bytes]] = []
     size_bytes = 0
@@ -68,7 +70,7 @@ def credential_of(metadata: Metadata) -> str | None:
 
 
 def _is_clients_to_send(name: str) -> bool:
-    if name.startswith((MESH_PREFIX, RESERVED_PREFIX, ":")):
+    if name.startswith((MESH_PREFIX, RESERVED_PREFIX, ":")) or says_who_calls(name):
         return False
     return name not in OUR_OWN and name not in CREDENTIALS and name not in OF_THE_HOP
 

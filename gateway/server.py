@@ -21,6 +21,7 @@ from inference_mesh.channels import address_text, server_options
 from inference_mesh.health_board import HEALTH_SERVICE
 from inference_mesh.http_server import HttpServer, Readiness, operations_routes
 from inference_mesh.lifecycle import write_port_file
+from inference_mesh.process_metrics import ProcessMetrics
 from inference_mesh.status_interceptor import StatusInterceptor
 from inference_mesh.v1 import admin_pb2, policy_pb2
 
@@ -44,6 +45,7 @@ class Gateway:
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self._parts = Parts(settings)
+        self._process = ProcessMetrics(self._parts.metrics.registry)
         self._is_serving = False
         self._withdrawn_at_s = math.inf
         self._grpc_server: grpc.aio.Server | None = None
@@ -59,6 +61,7 @@ class Gateway:
     async def start(self) -> None:
         """Read the files, probe the replicas, listen, then report SERVING."""
         parts = self._parts
+        self._process.start()
         await parts.background.open()
         if parts.usage_log is not None:
             parts.usage_log.open()
@@ -92,6 +95,7 @@ class Gateway:
         await self._parts.fleet.close()
         if self._parts.usage_log is not None:
             await self._parts.usage_log.close()
+        self._process.stop()
 
     def readiness(self) -> Readiness:
         """Ready if calls can be let in and routed; the detail says what is wrong, also if ready."""
@@ -143,6 +147,7 @@ class Gateway:
         if settings.tls_cert is None or settings.tls_key is None:
             return server.add_insecure_port(address)
         certificates = ServerCertificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        self.metrics.watch_certificates(certificates.ends_at_s)
         return server.add_secure_port(address, certificates.credentials())
 
     def _add_services(self, server: grpc.aio.Server) -> None:

@@ -30,7 +30,10 @@ class GatewaySettings(ServiceSettings):
     )
     tls_key: Path | None = Field(None, description="Private key (PEM) of that certificate.")
     tls_client_ca: Path | None = Field(
-        None, description="Certificate authority (PEM) of client certificates; a client's names its tenant."
+        None,
+        description="Certificate authority (PEM) of client certificates. Every caller must then show one, "
+        "also the bridge and those with a key or token; absent = none is asked for. "
+        "Its names may be a tenant's.",
     )
     redis_url: str | None = Field(
         None,

@@ -10,6 +10,7 @@ import ipaddress
 
 import grpc
 
+from inference_mesh.client_tls import ClientTls
 from inference_mesh.settings import MAX_MESSAGE_BYTES
 
 KEEPALIVE_INTERVAL_MS = 2_000
@@ -57,9 +58,19 @@ def server_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> ChannelOptions
     ]
 
 
-def open_channel(target: str, *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> grpc.aio.Channel:
-    """A plaintext channel to one process of the mesh; the caller closes it."""
-    return grpc.aio.insecure_channel(target, options=channel_options(max_message_bytes))
+def open_channel(
+    target: str, *, max_message_bytes: int = MAX_MESSAGE_BYTES, tls: ClientTls | None = None
+) -> grpc.aio.Channel:
+    """A channel to one process of the mesh; the caller closes it.
+
+    tls: None = plaintext. Raises ConfigError if one of its files is missing or wrong.
+    """
+    options = channel_options(max_message_bytes)
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    if tls.name:
+        options.append(("grpc.ssl_target_name_override", tls.name))
+    return grpc.aio.secure_channel(target, tls.credentials(), options=options)
 
 
 def address_text(host: str, port: int) -> str:

@@ -5,6 +5,8 @@
         async for piece in mesh.stream("tiny-chat", {"messages": [...]}):
             print(piece.output.generate.text, end="")
 
+    MeshClient("gateway.example:50051", api_key="mesh_…", tls=ClientTls(Path("ca.pem")))
+
 Payloads are dictionaries in the form of `POST /api/infer`, or protobuf payloads. Errors are
 MeshError, with `retry_after_s` and `violations` where a limit was reached. It imports the native
 stubs only, so that it can live beside tritonclient.
@@ -20,6 +22,7 @@ import grpc
 
 from inference_mesh import json_payload
 from inference_mesh.channels import open_channel
+from inference_mesh.client_tls import ClientTls
 from inference_mesh.errors import MeshError, PayloadMismatchError, UnavailableError
 from inference_mesh.metadata import API_KEY, REQUEST_ID
 from inference_mesh.status_interceptor import error_from_rpc
@@ -35,10 +38,18 @@ class MeshClient:
     """A connection to a gateway, or to one worker."""
 
     def __init__(
-        self, target: str, *, api_key: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+        self,
+        target: str,
+        *,
+        api_key: str | None = None,
+        tls: ClientTls | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
-        """target: host:port. timeout_s: deadline of each call that names none itself."""
-        self._channel = open_channel(target)
+        """target: host:port. timeout_s: deadline of each call that names none itself.
+
+        tls: None = plaintext. Raises ConfigError if one of its files is missing or wrong.
+        """
+        self._channel = open_channel(target, tls=tls)
         self._stub: inference_pb2_grpc.InferenceServiceAsyncStub = inference_pb2_grpc.InferenceServiceStub(
             self._channel
         )

@@ -115,8 +115,15 @@ class HttpServer:
             connection.transport.abort()
 
 
-def operations_routes(readiness: ReadinessCheck, registry: CollectorRegistry) -> list[Route]:
-    """/healthz: the process lives. /readyz: it can serve (else 503). /metrics: Prometheus."""
+def operations_routes(
+    readiness: ReadinessCheck,
+    registry: CollectorRegistry,
+    before_scrape: Callable[[], object] = lambda: None,
+) -> list[Route]:
+    """/healthz: the process lives. /readyz: it can serve (else 503). /metrics: Prometheus.
+
+    before_scrape: called on the event loop, to renew what is measured at this moment.
+    """
 
     async def healthz(_: Request) -> Response:
         return _json(200, {"status": "ok"})
@@ -127,6 +134,7 @@ def operations_routes(readiness: ReadinessCheck, registry: CollectorRegistry) ->
         return _json(200 if state.is_ready else 503, {"ready": state.is_ready, "detail": state.detail})
 
     async def metrics(request: Request) -> Response:
+        before_scrape()
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(await asyncio.to_thread(encode, registry), media_type=content_type)
 

@@ -41,6 +41,46 @@ TRACE_PARENT = "traceparent"
 TRACE_STATE = "tracestate"
 
 MESH_PREFIX = "x-mesh-"
+IDENTITY_PREFIXES = (
+    "forwarded",
+    "impersonate-",
+    "remote-",
+    "ssl-client-",
+    "x-account",
+    "x-anonymous-consumer",
+    "x-amzn-oidc-",
+    "x-auth",
+    "x-client-cert",
+    "x-consumer",
+    "x-credential",
+    "x-email",
+    "x-forwarded-",
+    "x-goog-",
+    "x-group",
+    "x-identity",
+    "x-jwt",
+    "x-ms-client-principal",
+    "x-org",
+    "x-principal",
+    "x-real-ip",
+    "x-remote-",
+    "x-role",
+    "x-scope",
+    "x-ssl-",
+    "x-subject",
+    "x-tenant",
+    "x-user",
+    "x-webauth-",
+)
+"""Beginnings of names by which proxies tell who calls. From a client they are a claim, not a fact."""
+
+
+def says_who_calls(name: str) -> bool:
+    """Whether a header or metadata of this name could be taken for an identity; name: lower case.
+
+    Some servers take '_' and '-' in a header's name for the same.
+    """
+    return name.replace("_", "-").startswith(IDENTITY_PREFIXES)
 
 
 def value_of(metadata: Iterable[tuple[str, str | bytes]] | None, name: str) -> str | None:

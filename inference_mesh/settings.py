@@ -82,6 +82,9 @@ def _refuse_unknown_variables(cls: type[ServiceSettings], environment: Iterable[
 def _sentences(cls: type[ServiceSettings], error: ValidationError) -> Iterable[str]:
     prefix = str(cls.model_config.get("env_prefix", "MESH_"))
     for problem in error.errors():
-        name = str(problem["loc"][0]) if problem["loc"] else "settings"
+        if not problem["loc"]:  # of several settings; the input is all of them, also passwords
+            yield str(problem["msg"]).removeprefix("Value error, ")
+            continue
+        name = str(problem["loc"][0])
         variable = f"{prefix}{name}".upper()
         yield f"{name} (or {variable}) is {problem.get('input')!r}: {problem['msg']}"

@@ -14,6 +14,7 @@ from inference_mesh.channels import open_channel
 from inference_mesh.metadata import API_KEY
 from inference_mesh.status_interceptor import error_from_rpc
 from inference_mesh.v1 import admin_pb2, admin_pb2_grpc
+from mesh_cli.target import Access
 
 TIMEOUT_S = 10.0
 
@@ -29,25 +30,25 @@ STYLES = {
 }
 
 
-async def fetch_canaries(target: str, api_key: str | None) -> list[admin_pb2.Canary]:
+async def fetch_canaries(access: Access) -> list[admin_pb2.Canary]:
     """Every canary, sorted by model. Raises MeshError."""
-    async with _admin(target) as stub:
-        answer = await stub.ListCanaries(admin_pb2.ListCanariesRequest(), **_options(api_key))
+    async with _admin(access) as stub:
+        answer = await stub.ListCanaries(admin_pb2.ListCanariesRequest(), **_options(access))
         return list(answer.canaries)
 
 
-async def promote_canary(target: str, api_key: str | None, model: str) -> admin_pb2.Canary:
+async def promote_canary(access: Access, model: str) -> admin_pb2.Canary:
     """The canary, which now takes all traffic. Raises MeshError."""
-    async with _admin(target) as stub:
+    async with _admin(access) as stub:
         request = admin_pb2.PromoteCanaryRequest(model=model)
-        return (await stub.PromoteCanary(request, **_options(api_key))).canary
+        return (await stub.PromoteCanary(request, **_options(access))).canary
 
 
-async def abort_canary(target: str, api_key: str | None, model: str) -> admin_pb2.Canary:
+async def abort_canary(access: Access, model: str) -> admin_pb2.Canary:
     """The canary, which now takes no traffic. Raises MeshError."""
-    async with _admin(target) as stub:
+    async with _admin(access) as stub:
         request = admin_pb2.AbortCanaryRequest(model=model)
-        return (await stub.AbortCanary(request, **_options(api_key))).canary
+        return (await stub.AbortCanary(request, **_options(access))).canary
 
 
 def canary_json(canary: admin_pb2.Canary) -> dict[str, object]:
@@ -85,9 +86,9 @@ def canaries_table(canaries: Sequence[admin_pb2.Canary]) -> Table:
 
 
 @contextlib.asynccontextmanager
-async def _admin(target: str) -> AsyncIterator[admin_pb2_grpc.AdminServiceAsyncStub]:
+async def _admin(access: Access) -> AsyncIterator[admin_pb2_grpc.AdminServiceAsyncStub]:
     """The service of a gateway for the length of a block; a call that fails in it is a MeshError."""
-    async with open_channel(target) as channel:
+    async with open_channel(access.target, tls=access.tls) as channel:
         stub: admin_pb2_grpc.AdminServiceAsyncStub = admin_pb2_grpc.AdminServiceStub(channel)
         try:
             yield stub
@@ -95,8 +96,8 @@ async def _admin(target: str) -> AsyncIterator[admin_pb2_grpc.AdminServiceAsyncS
             raise error_from_rpc(error) from None
 
 
-def _options(api_key: str | None) -> dict[str, Any]:
-    return {"metadata": ((API_KEY, api_key),) if api_key else (), "timeout": TIMEOUT_S}
+def _options(access: Access) -> dict[str, Any]:
+    return {"metadata": ((API_KEY, access.api_key),) if access.api_key else (), "timeout": TIMEOUT_S}
 
 
 def _sample_json(sample: admin_pb2.CanarySample) -> dict[str, object]:

@@ -12,7 +12,7 @@ from inference_mesh.errors import MeshError
 from inference_mesh.v1 import payload_pb2
 from mesh_cli.errors import FailedError, NotRunningError, UsageError
 from mesh_cli.payloads import Sampling, chat_payload
-from mesh_cli.target import explained
+from mesh_cli.target import Access, explained
 
 PROMPT = ">>> "
 HELP = "/clear forgets the conversation, /exit leaves, Ctrl-C stops an answer"
@@ -44,7 +44,7 @@ class Conversation:
                 self.messages = [*turn, {"role": "assistant", "content": said}]
 
 
-def talk(conversation: Conversation, target: str, api_key: str | None, timeout_s: float) -> None:
+def talk(conversation: Conversation, access: Access, timeout_s: float) -> None:
     """Talk until the end of the input, /exit, or Ctrl-C at the prompt.
 
     Raises NotRunningError, UsageError and MeshError at the start; a later error ends only its
@@ -52,7 +52,7 @@ def talk(conversation: Conversation, target: str, api_key: str | None, timeout_s
     """
     is_terminal = sys.stdin.isatty()
     with asyncio.Runner() as runner:
-        mesh = runner.run(_open(target, api_key, timeout_s, conversation.model))
+        mesh = runner.run(_open(access, timeout_s, conversation.model))
         try:
             if is_terminal:
                 _import_line_editing()
@@ -61,13 +61,13 @@ def talk(conversation: Conversation, target: str, api_key: str | None, timeout_s
                 if text == "/clear":
                     conversation.clear()
                 elif text:
-                    _turn(runner, conversation, mesh, text, target, is_terminal=is_terminal)
+                    _turn(runner, conversation, mesh, text, access, is_terminal=is_terminal)
         finally:
             runner.run(mesh.close())
 
 
-async def _open(target: str, api_key: str | None, timeout_s: float, model: str) -> MeshClient:
-    mesh = MeshClient(target, api_key=api_key, timeout_s=timeout_s)
+async def _open(access: Access, timeout_s: float, model: str) -> MeshClient:
+    mesh = access.client(timeout_s)
     try:
         found = await mesh.model(model)
         if found.task != payload_pb2.TASK_GENERATE:
@@ -75,7 +75,7 @@ async def _open(target: str, api_key: str | None, timeout_s: float, model: str) 
     except BaseException as error:
         await mesh.close()
         if isinstance(error, MeshError):
-            raise explained(error, target) from None
+            raise explained(error, access) from None
         raise
     return mesh
 
@@ -97,7 +97,7 @@ def _turn(
     conversation: Conversation,
     mesh: MeshClient,
     text: str,
-    target: str,
+    access: Access,
     *,
     is_terminal: bool,
 ) -> None:
@@ -108,7 +108,7 @@ def _turn(
         if not is_terminal:
             raise FailedError("stopped") from None
     except MeshError as error:
-        reported = explained(error, target)
+        reported = explained(error, access)
         if not is_terminal or isinstance(reported, NotRunningError):
             raise reported from None
         print(f"error: {error.code.name} {error.message}", file=sys.stderr)

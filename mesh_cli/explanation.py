@@ -17,6 +17,7 @@ from inference_mesh.errors import ModelNotFoundError
 from inference_mesh.v1 import payload_pb2, policy_pb2
 from mesh_cli.errors import FailedError
 from mesh_cli.inference import Question
+from mesh_cli.target import Access
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,9 +30,9 @@ class Inquiry:
     question: Question | None
 
 
-async def fetch_explanation(inquiry: Inquiry, target: str, api_key: str | None) -> policy_pb2.ExplainResponse:
+async def fetch_explanation(inquiry: Inquiry, access: Access) -> policy_pb2.ExplainResponse:
     """The explanation. Raises MeshError, UsageError; a refusal is part of it."""
-    async with MeshClient(target, api_key=api_key) as mesh:
+    async with access.client() as mesh:
         return await mesh.explain(
             inquiry.model,
             await _payload(mesh, inquiry),

@@ -9,6 +9,7 @@ from inference_mesh.v1 import payload_pb2
 from mesh_cli.answers import answer_json, answer_text, piece_json
 from mesh_cli.errors import FailedError
 from mesh_cli.payloads import Sampling, continued_payload, json_payload, text_payload
+from mesh_cli.target import Access
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,10 +37,10 @@ class Question:
 
 
 async def ask(
-    question: Question, target: str, api_key: str | None, timeout_s: float, *, is_stream: bool, is_json: bool
+    question: Question, access: Access, timeout_s: float, *, is_stream: bool, is_json: bool
 ) -> None:
     """Ask and print the answer. Raises MeshError, UsageError."""
-    async with MeshClient(target, api_key=api_key, timeout_s=timeout_s) as mesh:
+    async with access.client(timeout_s) as mesh:
         model = await mesh.model(question.model)
         if model.task == payload_pb2.TASK_UNSPECIFIED:
             raise FailedError(f"model '{model.name}' has not been loaded yet; `mesh status` says why")

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from inference_mesh.client import MeshClient
 from inference_mesh.json_payload import task_name
 from inference_mesh.v1 import inference_pb2, payload_pb2
+from mesh_cli.target import Access
 
 TIMEOUT_S = 10.0
 
 
-async def fetch_models(target: str, api_key: str | None) -> list[inference_pb2.Model]:
+async def fetch_models(access: Access) -> list[inference_pb2.Model]:
     """The models that the caller may use. Raises MeshError."""
-    async with MeshClient(target, api_key=api_key, timeout_s=TIMEOUT_S) as mesh:
+    async with access.client(TIMEOUT_S) as mesh:
         return await mesh.models()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import uvloop
 
 from inference_mesh import telemetry
+from inference_mesh.config.errors import ConfigError
 from inference_mesh.lifecycle import run_service
 from inference_mesh.settings import SettingsError, load_settings
 from rest_bridge.server import BridgeService
@@ -19,7 +20,7 @@ SERVICE = "rest-bridge"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the bridge; exit code 2 and one sentence if a setting is wrong."""
+    """Run the bridge; exit code 2 and one sentence if a setting is wrong, or a file that it names."""
     flags = vars(_parser().parse_args(arguments))
     try:
         settings = load_settings(BridgeSettings, flags)
@@ -28,8 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
     telemetry.configure_logging(SERVICE, settings.log_level, settings.log_format)
     telemetry.configure_tracing(SERVICE, settings.otlp_endpoint)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 async def _serve(settings: BridgeSettings) -> None:

@@ -7,6 +7,7 @@ import asyncio
 from inference_mesh import telemetry
 from inference_mesh.http_server import HttpServer, Readiness
 from inference_mesh.lifecycle import write_port_file
+from inference_mesh.process_metrics import ProcessMetrics
 from rest_bridge.app import bridge_app
 from rest_bridge.metrics import BridgeMetrics
 from rest_bridge.settings import BridgeSettings
@@ -26,7 +27,8 @@ class BridgeService:
         self._is_draining = False
         self._cut_off = asyncio.Event()
         self.metrics = BridgeMetrics()
-        self._upstream = Upstream(settings.gateway, settings.max_message_bytes)
+        self._process = ProcessMetrics(self.metrics.registry)
+        self._upstream = Upstream(settings.gateway, settings.max_message_bytes, settings.gateway_tls)
         app = bridge_app(settings, self._upstream, self.metrics, self.readiness, self._cut_off)
         self.http = HttpServer(app, settings.host, settings.http_port, settings.http_limits)
 
@@ -37,6 +39,7 @@ class BridgeService:
 
     async def start(self) -> None:
         """Listen; the gateway need not be there yet, /readyz says whether it is."""
+        self._process.start()
         await self.http.start()
         write_port_file(self._settings.port_file, http=self.port)
         log.info("serving", host=self._settings.host, port=self.port, gateway=self._settings.gateway)
@@ -54,6 +57,7 @@ class BridgeService:
         finally:
             last_words.cancel()
         await self._upstream.close()
+        self._process.stop()
 
     async def readiness(self) -> Readiness:
         """Ready while the gateway serves and nobody has asked to stop."""

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from inference_mesh.client_tls import ClientTls, client_tls
 from inference_mesh.http_protocol import HttpLimits
+from inference_mesh.metadata import says_who_calls
 from inference_mesh.settings import ServiceSettings
 
 FORWARDABLE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 INTERNAL = (
     "x-mesh-",
     "grpc-",
-    "x-user",
-    "x-tenant",
     "x-api-key",
     "x-request-",
-    "x-forwarded-",
     "authorization",
     "proxy-",
     "cookie",
@@ -29,7 +29,8 @@ INTERNAL = (
     "user-agent",
     "connection",
 )
-"""Beginnings of names that no client sends to the gateway: it would believe them, or break on them."""
+"""Beginnings of names that no client sends to the gateway, beside those that say who calls: it would
+believe them, or break on them."""
 
 
 class BridgeSettings(ServiceSettings):
@@ -39,6 +40,20 @@ class BridgeSettings(ServiceSettings):
 
     gateway: str = Field(
         "127.0.0.1:50051", pattern=r"^[^\s:]+:\d{1,5}$", description="host:port of the gateway's gRPC server."
+    )
+    gateway_tls_ca: Path | None = Field(
+        None,
+        description="Certificate authority (PEM) of the gateway; absent = plaintext. For a public one the "
+        "system's own, e.g. /etc/ssl/certs/ca-certificates.crt.",
+    )
+    gateway_tls_cert: Path | None = Field(
+        None,
+        description="Certificate (PEM) that the bridge shows a gateway with tls_client_ca. Callers without a "
+        "credential of their own are its tenant: give it one that is no tenant's.",
+    )
+    gateway_tls_key: Path | None = Field(None, description="Private key (PEM) of that certificate.")
+    gateway_tls_name: str = Field(
+        "", description="Name that the gateway's certificate is checked for; empty = the host of gateway."
     )
     request_timeout_s: float = Field(
         300.0, gt=0, le=86_400, description="Time for a request that sends no x-request-timeout."
@@ -84,10 +99,28 @@ class BridgeSettings(ServiceSettings):
         for name in _names(value):
             if not FORWARDABLE.fullmatch(name) or name.startswith(INTERNAL) or name.endswith("-bin"):
                 raise ValueError(
-                    f"'{name[:64]}' must be a header's name that says nothing of who calls: not "
+                    f"'{name[:64]}' must be a header's name that is free: not "
                     f"{', '.join(f'{prefix}*' for prefix in INTERNAL)}, and not *-bin"
                 )
+            if says_who_calls(name):
+                raise ValueError(f"'{name}' says who calls, and that is never a client's to say")
         return value.lower()
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> BridgeSettings:
+        _ = self.gateway_tls
+        return self
+
+    @property
+    def gateway_tls(self) -> ClientTls | None:
+        """TLS of the connection to the gateway; None = plaintext."""
+        return client_tls(
+            self.gateway_tls_ca,
+            self.gateway_tls_cert,
+            self.gateway_tls_key,
+            self.gateway_tls_name,
+            called="gateway_tls_{}",
+        )
 
     @property
     def http_limits(self) -> HttpLimits:

@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from inference_mesh import deadlines, telemetry
 from inference_mesh.channels import open_channel
+from inference_mesh.client_tls import ClientTls
 from inference_mesh.errors import (
     InvalidInputError,
     MeshError,
@@ -31,6 +32,9 @@ from inference_mesh.v1 import inference_pb2, inference_pb2_grpc
 from rest_bridge.gateway_notes import GatewayNotes
 
 CREDENTIALS = (AUTHORIZATION, API_KEY)
+MAX_CREDENTIAL_CHARACTERS = 12 * 1024
+"""More than a gateway takes (a token of 8 KiB, as Basic a third longer), and less than what gRPC's
+limit of metadata would refuse in words of its own."""
 TIMEOUT_HEADER = "x-request-timeout"
 HEALTH_TIMEOUT_S = 2.0
 RETRY_AFTER_S = 1.0
@@ -78,6 +82,8 @@ def caller_of(headers: Mapping[str, str], terms: CallTerms, notes: GatewayNotes)
     credentials = tuple((name, headers[name]) for name in CREDENTIALS if name in headers)
     if not all(_is_printable(value) for _, value in credentials):
         raise UnauthenticatedError
+    if sum(len(value) for _, value in credentials) > MAX_CREDENTIAL_CHARACTERS:
+        raise UnauthenticatedError
     forwarded = tuple((name, headers[name]) for name in terms.forward_headers if name in headers)
     for name, value in forwarded:
         if not _is_printable(value):
@@ -89,9 +95,9 @@ def caller_of(headers: Mapping[str, str], terms: CallTerms, notes: GatewayNotes)
 class Upstream:
     """The gateway, as calls that return or raise MeshError."""
 
-    def __init__(self, target: str, max_message_bytes: int) -> None:
-        """target: host:port."""
-        self._channel = open_channel(target, max_message_bytes=max_message_bytes)
+    def __init__(self, target: str, max_message_bytes: int, tls: ClientTls | None = None) -> None:
+        """target: host:port. tls: None = plaintext. Raises ConfigError if one of its files is wrong."""
+        self._channel = open_channel(target, max_message_bytes=max_message_bytes, tls=tls)
         self._stub: inference_pb2_grpc.InferenceServiceAsyncStub = inference_pb2_grpc.InferenceServiceStub(
             self._channel
         )

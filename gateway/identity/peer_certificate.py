@@ -69,6 +69,16 @@ class ServerCertificates:
             require_client_authentication=self._client_ca is not None,
         )
 
+    def ends_at_s(self) -> dict[str, float]:
+        """Unix time at which the first certificate of each file of the next handshake ends, by setting."""
+        try:
+            pem = self._read()
+            _check(pem, str(self._certificate))
+        except ConfigError:
+            pem = self._last or Pem(b"", b"", None)
+        found = {"tls_cert": pem.certificate, "tls_client_ca": pem.client_ca}
+        return {name: _first_end_s(text) for name, text in found.items() if text}
+
     def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
         """The certificate if it changed; asked by gRPC's own threads before each handshake."""
         found: Pem | None = None
@@ -109,6 +119,11 @@ def _check(pem: Pem, source: str) -> None:
         raise ConfigError(source, (Problem("", message),)) from None
     if certificate.public_key() != private_key.public_key():
         raise ConfigError(source, (Problem("", "the private key is another certificate's"),))
+
+
+def _first_end_s(pem: bytes) -> float:
+    certificates = x509.load_pem_x509_certificates(pem)
+    return min(certificate.not_valid_after_utc.timestamp() for certificate in certificates)
 
 
 def _bytes_of(path: Path) -> bytes:

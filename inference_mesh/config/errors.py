@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+MAX_TOLD = 10
+"""Problems in the text of an error, which is a line of the log and a part of /readyz."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
@@ -23,9 +26,12 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """A file that cannot be used; `problems` has everything that is wrong in it."""
+    """A file that cannot be used; `problems` has everything that is wrong in it, its text the first few."""
 
     def __init__(self, source: str, problems: tuple[Problem, ...]) -> None:
-        super().__init__(f"{source}: " + "; ".join(str(problem) for problem in problems))
+        told = [str(problem) for problem in problems[:MAX_TOLD]]
+        if len(problems) > MAX_TOLD:
+            told.append(f"and {len(problems) - MAX_TOLD} more")
+        super().__init__(f"{source}: " + "; ".join(told))
         self.source = source
         self.problems = problems

@@ -10,7 +10,7 @@ import datetime
 import hashlib
 import re
 import secrets
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -26,7 +26,7 @@ _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 class ApiKey(BaseModel):
     """One key as it is stored."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9]{8}$")] = Field(description="Public part; safe to log.")
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(
@@ -70,11 +70,11 @@ class ApiKey(BaseModel):
 
 
 class KeysFile(BaseModel):
-    """All keys. A value is in no error: it may be a key that was pasted where its hash belongs."""
+    """All keys, unread. A value is in no error: it may be a key that was pasted where its hash belongs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    keys: tuple[ApiKey, ...] = ()
+    keys: tuple[Any, ...] = ()
 
 
 def parse_keys(text: str, *, source: str = "keys.yaml") -> tuple[ApiKey, ...]:
@@ -82,7 +82,8 @@ def parse_keys(text: str, *, source: str = "keys.yaml") -> tuple[ApiKey, ...]:
     document = YamlDocument(text, source)
     if document.value is None:
         return ()
-    keys = document.validated(KeysFile, document.value).keys
+    entries = document.validated(KeysFile, document.value).keys
+    keys = document.validated_each(ApiKey, entries, ("keys",))
     seen: set[str] = set()
     problems: list[Problem] = []
     for index, key in enumerate(keys):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mesh_cli.commands.options import DEFAULT_STATE_DIR, ApiKey, AsJson, StateDir, Target
+from mesh_cli.commands.gateway_options import GatewayOptions, asks_gateway
+from mesh_cli.commands.options import AsJson
 from mesh_cli.errors import FailedError
 from mesh_cli.mesh_table import output_console
-from mesh_cli.state import StateFolder
 
 if TYPE_CHECKING:
     from inference_mesh.v1 import admin_pb2
@@ -27,19 +27,19 @@ def make_app() -> typer.Typer:
     return app
 
 
+@asks_gateway
 def status(
     model: Annotated[str | None, typer.Argument(help="Only this model's; default: all.")] = None,
-    target: Target = None,
-    api_key: ApiKey = None,
-    state_dir: StateDir = DEFAULT_STATE_DIR,
     as_json: AsJson = False,
+    *,
+    gateway: GatewayOptions,
 ) -> None:
     """Show how far each canary is, and why."""
     from mesh_cli.canary_list import canaries_table, canary_json, fetch_canaries  # grpc: only when called
-    from mesh_cli.target import choose_target, run_call
+    from mesh_cli.target import choose_access, run_call
 
-    address = choose_target(target, StateFolder(state_dir))
-    found = [one for one in run_call(fetch_canaries(address, api_key), address) if model in (None, one.model)]
+    access = choose_access(gateway)
+    found = [one for one in run_call(fetch_canaries(access), access) if model in (None, one.model)]
     if model is not None and not found:
         raise FailedError(f"there is no canary of a model '{model}'")
     if as_json:
@@ -50,34 +50,34 @@ def status(
         print("no model has a canary")
 
 
+@asks_gateway
 def promote(
     model: ModelName,
-    target: Target = None,
-    api_key: ApiKey = None,
-    state_dir: StateDir = DEFAULT_STATE_DIR,
     as_json: AsJson = False,
+    *,
+    gateway: GatewayOptions,
 ) -> None:
     """Give a canary all traffic, until the registry says otherwise."""
     from mesh_cli.canary_list import promote_canary  # grpc: only when called
-    from mesh_cli.target import choose_target, run_call
+    from mesh_cli.target import choose_access, run_call
 
-    address = choose_target(target, StateFolder(state_dir))
-    _show(run_call(promote_canary(address, api_key, model), address), as_json)
+    access = choose_access(gateway)
+    _show(run_call(promote_canary(access, model), access), as_json)
 
 
+@asks_gateway
 def abort(
     model: ModelName,
-    target: Target = None,
-    api_key: ApiKey = None,
-    state_dir: StateDir = DEFAULT_STATE_DIR,
     as_json: AsJson = False,
+    *,
+    gateway: GatewayOptions,
 ) -> None:
     """Give a canary no more traffic, until the registry says otherwise."""
     from mesh_cli.canary_list import abort_canary  # grpc: only when called
-    from mesh_cli.target import choose_target, run_call
+    from mesh_cli.target import choose_access, run_call
 
-    address = choose_target(target, StateFolder(state_dir))
-    _show(run_call(abort_canary(address, api_key, model), address), as_json)
+    access = choose_access(gateway)
+    _show(run_call(abort_canary(access, model), access), as_json)
 
 
 def _show(canary: admin_pb2.Canary, as_json: bool) -> None:

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from mesh_cli.commands.options import DEFAULT_STATE_DIR, ApiKey, StateDir, Target, TimeoutS
-from mesh_cli.state import StateFolder
+from mesh_cli.commands.gateway_options import GatewayOptions, asks_gateway
+from mesh_cli.commands.options import TimeoutS
 
 
+@asks_gateway
 def chat(
     model: Annotated[str, typer.Argument(help="Name or alias of a model that generates.")],
     system: Annotated[str | None, typer.Option(help="System message at the start.")] = None,
@@ -20,16 +21,14 @@ def chat(
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**32 - 1, help="Makes the choice reproducible.")
     ] = None,
-    target: Target = None,
-    api_key: ApiKey = None,
     timeout_s: TimeoutS = 300.0,
-    state_dir: StateDir = DEFAULT_STATE_DIR,
+    *,
+    gateway: GatewayOptions,
 ) -> None:
     """Talk with a model. Ctrl-C stops the answer, at the prompt it leaves; a pipe is read line by line."""
     from mesh_cli.conversation import Conversation, talk  # grpc and numpy: only when a call is made
     from mesh_cli.payloads import Sampling
-    from mesh_cli.target import choose_target
+    from mesh_cli.target import choose_access
 
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
-    address = choose_target(target, StateFolder(state_dir))
-    talk(Conversation(model, sampling, system), address, api_key, timeout_s)
+    talk(Conversation(model, sampling, system), choose_access(gateway), timeout_s)

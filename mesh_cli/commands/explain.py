@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from mesh_cli.commands.gateway_options import GatewayOptions, asks_gateway
 from mesh_cli.commands.infer import json_text_of
-from mesh_cli.commands.options import DEFAULT_STATE_DIR, ApiKey, AsJson, StateDir, Target
+from mesh_cli.commands.options import AsJson
 from mesh_cli.errors import UsageError
 from mesh_cli.mesh_table import output_console
-from mesh_cli.state import StateFolder
 
 
+@asks_gateway
 def explain(
     model: Annotated[str, typer.Argument(help="Name or alias of the model.")],
     text: Annotated[
@@ -27,16 +28,15 @@ def explain(
     sticky: Annotated[
         str, typer.Option(help="Value of the header that the model's canary is sticky by.")
     ] = "",
-    target: Target = None,
-    api_key: ApiKey = None,
-    state_dir: StateDir = DEFAULT_STATE_DIR,
     as_json: AsJson = False,
+    *,
+    gateway: GatewayOptions,
 ) -> None:
     """Show where a call would go, its limits and its wait; nothing is sent or counted."""
     from mesh_cli.explanation import Inquiry, explanation_json, explanation_view, fetch_explanation
     from mesh_cli.inference import Question  # grpc and numpy: only when a call is made
     from mesh_cli.payloads import Sampling
-    from mesh_cli.target import choose_target, run_call
+    from mesh_cli.target import choose_access, run_call
 
     if text is not None and payload is not None:
         raise UsageError("give either a text or --payload, not both")
@@ -52,8 +52,8 @@ def explain(
     )
     is_free = text is None and payload is None
     inquiry = Inquiry(model, version, sticky, None if is_free else question)
-    address = choose_target(target, StateFolder(state_dir))
-    answer = run_call(fetch_explanation(inquiry, address, api_key), address)
+    access = choose_access(gateway)
+    answer = run_call(fetch_explanation(inquiry, access), access)
     if as_json:
         print(json.dumps(explanation_json(answer), indent=2))
         return

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from mesh_cli.commands.options import DEFAULT_STATE_DIR, ApiKey, StateDir, Target, TimeoutS
+from mesh_cli.commands.gateway_options import GatewayOptions, asks_gateway
+from mesh_cli.commands.options import TimeoutS
 from mesh_cli.errors import UsageError
-from mesh_cli.state import StateFolder
 
 
 class Form(StrEnum):
@@ -21,6 +21,7 @@ class Form(StrEnum):
     JSON = "json"
 
 
+@asks_gateway
 def infer(
     model: Annotated[str, typer.Argument(help="Name or alias of the model.")],
     text: Annotated[
@@ -54,15 +55,14 @@ def infer(
     output: Annotated[
         Form, typer.Option("--output", "-o", help="text for people, json with everything.")
     ] = Form.TEXT,
-    target: Target = None,
-    api_key: ApiKey = None,
     timeout_s: TimeoutS = 60.0,
-    state_dir: StateDir = DEFAULT_STATE_DIR,
+    *,
+    gateway: GatewayOptions,
 ) -> None:
     """Ask a model once: text is generated, embedded or classified, by what the model does."""
     from mesh_cli.inference import Question, ask  # grpc and numpy: only when a call is made
     from mesh_cli.payloads import Sampling
-    from mesh_cli.target import choose_target, run_call
+    from mesh_cli.target import choose_access, run_call
 
     if text is not None and json_text is not None:
         raise UsageError("give either a text or --json, not both")
@@ -75,9 +75,9 @@ def infer(
         sampling=Sampling(max_tokens, temperature, top_k, top_p, seed, tuple(stop or ())),
         version=version,
     )
-    address = choose_target(target, StateFolder(state_dir))
-    call = ask(question, address, api_key, timeout_s, is_stream=stream, is_json=output is Form.JSON)
-    run_call(call, address)
+    access = choose_access(gateway)
+    call = ask(question, access, timeout_s, is_stream=stream, is_json=output is Form.JSON)
+    run_call(call, access)
 
 
 def _text(text: str | None) -> str:

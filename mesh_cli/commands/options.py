@@ -44,3 +44,11 @@ ApiKey = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 TimeoutS = Annotated[float, typer.Option("--timeout", min=0.001, max=86_400, help="Seconds for one call.")]
+Context = Annotated[
+    str | None,
+    typer.Option("--context", help="Cluster of kubectl's configuration; default: its current one."),
+]
+PrintOnly = Annotated[
+    bool,
+    typer.Option("--print", "--dry-run", help="Print what would be applied; no cluster is asked or changed."),
+]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import ssl
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from cryptography import x509
 
 from gateway.identity.peer_certificate import ServerCertificates, certificate_names
+from gateway.metrics import GatewayMetrics
 from inference_mesh.config.errors import ConfigError
 from tests.support.certificates import Authority, serial_of
 
@@ -112,6 +115,28 @@ def test_files_that_cannot_serve_stop_the_start(tmp_path: Path, wrong: str) -> N
         {"no certificate": certificate, "no key": private_key, "no authority": authority.path}[wrong].unlink()
     with pytest.raises(ConfigError):
         ServerCertificates(certificate, private_key, authority.path).credentials()
+
+
+def test_the_ends_of_the_certificates_are_those_of_the_next_handshake(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, life=datetime.timedelta(days=30))
+    certificate, private_key = authority.sign_server("server")
+    metrics = GatewayMetrics()
+    certificates = ServerCertificates(certificate, private_key, authority.path)
+    metrics.watch_certificates(certificates.ends_at_s)
+    certificates.credentials()
+    assert days_left(metrics, "tls_cert") == days_left(metrics, "tls_client_ca") == 30
+    authority.life = datetime.timedelta(days=2)
+    authority.sign_server("server")
+    assert days_left(metrics, "tls_cert") == 2
+    certificate.write_text("half a")
+    assert days_left(metrics, "tls_cert") == 30, "the last good one stays"
+
+
+def days_left(metrics: GatewayMetrics, certificate: str) -> int:
+    name = "mesh_gateway_certificate_expiry_timestamp_seconds"
+    ends_at_s = metrics.registry.get_sample_value(name, {"certificate": certificate})
+    assert ends_at_s is not None
+    return round((ends_at_s - time.time()) / 86_400)
 
 
 def test_a_certificate_with_a_flood_of_names_has_none() -> None:

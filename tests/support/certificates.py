@@ -17,11 +17,13 @@ LIFE = datetime.timedelta(days=1)
 class Authority:
     """Signs certificates; what it signs lies as PEM files in a folder."""
 
-    def __init__(self, folder: Path, name: str = "authority") -> None:
+    def __init__(self, folder: Path, name: str = "authority", life: datetime.timedelta = LIFE) -> None:
+        """life: of what it signs from now on, and its own."""
         self._folder = folder
+        self.life = life
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
-        self._certificate = _signed(self._name, self._key.public_key(), self._name, self._key, None)
+        self._certificate = _signed(self._name, self._key.public_key(), self._name, self._key, None, life)
         self.path = folder / f"{name}.pem"
         self.path.write_bytes(self.pem)
 
@@ -33,7 +35,7 @@ class Authority:
     def sign(self, name: str, *names: x509.GeneralName) -> tuple[Path, Path]:
         """A certificate with these subject alternative names, and its key: NAME.crt and NAME.key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        signed = _signed(_name(name), key.public_key(), self._name, self._key, names)
+        signed = _signed(_name(name), key.public_key(), self._name, self._key, names, self.life)
         certificate, private_key = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
         private_key.write_bytes(
@@ -62,6 +64,7 @@ def _signed(
     issuer: x509.Name,
     issuer_key: ec.EllipticCurvePrivateKey,
     names: tuple[x509.GeneralName, ...] | None,
+    life: datetime.timedelta,
 ) -> x509.Certificate:
     """names: None = an authority."""
     now = datetime.datetime.now(datetime.UTC)
@@ -72,7 +75,7 @@ def _signed(
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - LIFE)
-        .not_valid_after(now + LIFE)
+        .not_valid_after(now + life)
         .add_extension(x509.BasicConstraints(ca=names is None, path_length=None), critical=True)
     )
     if names:

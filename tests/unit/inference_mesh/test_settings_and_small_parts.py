@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from inference_mesh import lifecycle, load_report, telemetry
@@ -19,6 +19,13 @@ class _Example(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="MESH_EXAMPLE_", extra="forbid", frozen=True)
 
     slots: int = Field(8, ge=1, le=64)
+    password: str = ""
+
+    @model_validator(mode="after")
+    def _password_fits(self) -> _Example:
+        if self.password and self.slots == 1:
+            raise ValueError("password needs more than one of slots")
+        return self
 
 
 def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +39,12 @@ def test_a_value_out_of_range_is_a_sentence_with_key_value_and_range(monkeypatch
     monkeypatch.setenv("MESH_EXAMPLE_SLOTS", "65")
     with pytest.raises(SettingsError, match=r"slots.*MESH_EXAMPLE_SLOTS.*65.*64"):
         load_settings(_Example)
+
+
+def test_settings_that_do_not_fit_together_are_a_sentence_without_any_value() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(_Example, {"slots": 1, "password": "secret"})
+    assert str(caught.value) == "password needs more than one of slots"
 
 
 def test_an_unknown_variable_of_the_service_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

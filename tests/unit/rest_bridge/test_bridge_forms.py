@@ -214,6 +214,9 @@ def test_a_client_names_no_header_that_the_gateway_believes() -> None:
     for name in ("x-mesh-tenant", "X-Mesh-Model", "x-user-id", "x-tenant", "grpc-timeout", "authorization"):
         with pytest.raises(SettingsError):
             load_settings(BridgeSettings, {"forward_headers": name})
+    for name in ("x-auth-request-user", "x_forwarded_user", "x-consumer-username", "remote-user"):
+        with pytest.raises(SettingsError):
+            load_settings(BridgeSettings, {"forward_headers": name})
     for name in ("blank name", "x-data-bin", "traceparent", "x-request-id", "x-api-key", "cookie"):
         with pytest.raises(SettingsError):
             load_settings(BridgeSettings, {"forward_headers": name})
