@@ -24,6 +24,7 @@ from mesh_cli.commands import (
     keys,
     models,
     prepare,
+    secrets,
     status,
     up,
 )
@@ -55,6 +56,7 @@ def make_app() -> typer.Typer:
     app.add_typer(models.make_app(), name="models")
     app.add_typer(config.make_app(), name="config")
     app.add_typer(keys.make_app(), name="keys")
+    app.add_typer(secrets.make_app(), name="secrets")
     app.add_typer(canary.make_app(), name="canary")
     return app
 

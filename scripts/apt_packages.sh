@@ -30,6 +30,7 @@ need gcc "compiles llama.cpp" gcc --version
 need g++ "compiles llama.cpp" g++ --version
 need python3-dev "Python's headers, to compile the policy" has_headers
 need redis-server "the tests of limits that gateways share run a real one" redis-server --version
+need prometheus "its promtool checks the alerts, and a test has it fire them" promtool --version
 need faketime "the tests of clocks that jump" faketime --version
 need python3-venv "Python 3.11 or newer that can make a virtual environment" python_that_fits
 

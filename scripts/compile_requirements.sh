@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Pins what `make setup` installs: reads pyproject.toml and requirements/build.in, writes
-# requirements/{dev,llama,build}.txt with the hash of every file that may be installed.
+# Pins what `make setup`, the images and `make sbom` install: reads pyproject.toml and requirements/*.in,
+# writes requirements/*.txt with the hash of every file that may be installed.
 # Needs `uv` (pip install uv). Run it after a change of dependencies, or to take newer versions:
 #   scripts/compile_requirements.sh            keeps the pins that still fit
 #   scripts/compile_requirements.sh --upgrade  takes the newest that fit
@@ -28,3 +28,16 @@ compile requirements/dev.txt pyproject.toml --extra dev --no-emit-package llama-
 grep -om1 'llama-cpp-python==[0-9.]*' pyproject.toml |
   compile requirements/llama.txt - --no-deps --no-annotate "$@"
 compile requirements/build.txt requirements/build.in "$@"
+
+# One file for each image, with the versions that dev.txt has and the tests ran with.
+image() { # name, further arguments of uv
+  local name=$1
+  shift
+  compile "requirements/$name.txt" pyproject.toml --constraints requirements/dev.txt --no-annotate \
+    --no-emit-package llama-cpp-python "$@"
+}
+for name in gateway rest-bridge worker-llama worker-onnx worker-onnx-gpu models; do
+  image "$name" --extra "$name" "$@"
+done
+image policy requirements/policy.in --extra gateway "$@"
+compile requirements/sbom.txt requirements/sbom.in "$@"

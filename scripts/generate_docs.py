@@ -7,32 +7,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from gateway.admission.metrics import AdmissionMetrics
-from gateway.canary.metrics import CanaryMetrics
-from gateway.identity.metrics import IdentityMetrics
-from gateway.limits.metrics import LimitMetrics
-from gateway.metrics import GatewayMetrics
-from gateway.response_cache.metrics import ResponseCacheMetrics
 from gateway.settings import GatewaySettings
-from gateway.shadow.metrics import ShadowMetrics
-from gateway.upstream.metrics import UpstreamMetrics
-from gateway.usage.metrics import UsageMetrics
 from inference_mesh.config.keys_file import ApiKey
 from inference_mesh.config.models_file import ModelEntry
 from inference_mesh.config.tenants_file import Issuer, Tenant
 from inference_mesh.errors import MeshError, RequestTooLargeError, all_error_classes, http_status
 from inference_mesh.settings import ServiceSettings
-from rest_bridge.metrics import BridgeMetrics
 from rest_bridge.settings import BridgeSettings
-from workers.metrics import WorkerMetrics
+from scripts.metric_catalog import metrics_by_process
 from workers.settings import WorkerSettings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -49,17 +38,6 @@ FILES: dict[str, type[BaseModel]] = {
     "tenants.yaml: an issuer": Issuer,
     "keys.yaml: a key": ApiKey,
 }
-ROOMS: tuple[Callable[[CollectorRegistry], object], ...] = (
-    AdmissionMetrics,
-    CanaryMetrics,
-    IdentityMetrics,
-    LimitMetrics,
-    ResponseCacheMetrics,
-    ShadowMetrics,
-    UpstreamMetrics,
-)
-"""Those of the gateway that take nothing but the registry."""
-
 ERRORS = """\
 Every refusal is typed. By gRPC it is a status with `google.rpc.ErrorInfo` (domain `inference-mesh`, the
 reason below) and, where there is a hint, `google.rpc.RetryInfo`; by REST it is
@@ -79,6 +57,7 @@ have, as `limits`, is told once. [policy.md](policy.md) says what the parts do.
 """
 METRICS = """\
 Every process answers `/metrics` on its HTTP port. Units are seconds, bytes, and ratios from 0 to 1.
+[observability/runbook.md](../observability/runbook.md) has the alerts that are made of them.
 """
 
 KINDS = {
@@ -245,36 +224,13 @@ def _metrics() -> Iterator[str]:
     yield "# Metrics\n"
     yield GENERATED
     yield METRICS
-    for service, registry in _registries().items():
-        yield f"## {service}\n"
+    for process, metrics in metrics_by_process().items():
+        yield f"## {process}\n"
         yield from _table("metric", "type", "labels", "meaning")
-        # A registry lists families only with samples; a metric with labels has none before its first use.
-        for metric in sorted(set(registry._names_to_collectors.values()), key=_metric_name):  # noqa: SLF001
-            labels = ", ".join(f"`{label}`" for label in getattr(metric, "_labelnames", ()))
-            kind, text = getattr(metric, "_type", ""), getattr(metric, "_documentation", "")
-            yield _row(f"`{_metric_name(metric)}`", kind, labels or "none", text)
+        for metric in metrics:
+            labels = ", ".join(f"`{label}`" for label in metric.labels)
+            yield _row(f"`{metric.name}`", metric.kind, labels or "none", metric.meaning)
         yield ""
-
-
-def _registries() -> dict[str, CollectorRegistry]:
-    return {
-        "gateway": _gateway_registry(),
-        "workers": WorkerMetrics("example").registry,
-        "rest_bridge": BridgeMetrics().registry,
-    }
-
-
-def _gateway_registry() -> CollectorRegistry:
-    registry = GatewayMetrics().registry
-    for metrics in ROOMS:
-        metrics(registry)
-    UsageMetrics(registry, tenant_limit=0)
-    return registry
-
-
-def _metric_name(collector: object) -> str:
-    name = str(getattr(collector, "_name", ""))
-    return f"{name}_total" if getattr(collector, "_type", "") == "counter" else name
 
 
 def _table(*headings: str) -> Iterator[str]:

@@ -16,15 +16,25 @@ from pydantic import ValidationError
 from inference_mesh.config.keys_file import ApiKey, id_of, new_key
 from inference_mesh.config.limits import PERIODS_S, LimitsSpec, TokenBudgetSpec
 from inference_mesh.config.tenants_file import TENANT_NAME
-from mesh_cli.commands.options import AsJson
+from mesh_cli.commands.options import AsJson, Context, PrintOnly
 from mesh_cli.errors import UsageError
-from mesh_cli.keys_edit import changing_keys, read_keys
+from mesh_cli.keys_edit import KeysInCluster, KeysInFile, KeyStore
+from mesh_cli.kubectl import Cluster
+from mesh_cli.secret_manifests import GATEWAY_KEYS, as_yaml, with_keys
 
 SCOPES = ("infer", "admin")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 MAX_DURATION_S = 100 * 365 * 86_400
 
-KeysFile = Annotated[Path, typer.Option("--file", "-f", help="The keys file.")]
+DEFAULT_FILE = Path("keys.yaml")
+
+KeysFile = Annotated[
+    Path | None, typer.Option("--file", "-f", help="The keys file.", show_default=str(DEFAULT_FILE))
+]
+Kubernetes = Annotated[
+    bool,
+    typer.Option("--kubernetes", help=f"Use {GATEWAY_KEYS} of a cluster in place of a file, by kubectl."),
+]
 Which = Annotated[str, typer.Argument(metavar="KEY", help="Id of the key, or the key itself.")]
 ExpiresIn = Annotated[
     str | None, typer.Option("--expires-in", help="When it ends, e.g. 90m, 12h, 30d, 4w; default: never.")
@@ -42,7 +52,10 @@ def make_app() -> typer.Typer:
 
 
 def create(
-    file: KeysFile = Path("keys.yaml"),
+    file: KeysFile = None,
+    kubernetes: Kubernetes = False,
+    context: Context = None,
+    print_only: PrintOnly = False,
     tenant: Annotated[str, typer.Option(help="Whom the key belongs to.")] = "default",
     scope: Annotated[list[str] | None, typer.Option(help="infer or admin; may be repeated.")] = None,
     expires_in: ExpiresIn = None,
@@ -54,7 +67,10 @@ def create(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key, show it once, and add its hash to the keys file."""
+    """Make a key, show it once, and add its hash to the keys file or the cluster's Secret."""
+    store = _store(file, kubernetes, context)
+    if print_only and not kubernetes:
+        raise UsageError("--print goes with --kubernetes: it shows the Secret in place of applying it")
     scopes = tuple(scope or ("infer",))
     unknown = [name for name in scopes if name not in SCOPES]
     if unknown:
@@ -69,14 +85,20 @@ def create(
         changes["expires"] = _after(_seconds(expires_in, "--expires-in"))
     plain, key = new_key(tenant=tenant, scopes=scopes)  # type: ignore[arg-type]  # checked above
     key = key.model_copy(update=changes)
-    with changing_keys(file) as keys:
+    if print_only:
+        _print_secret(plain, key, as_json)
+        return
+    with store.changing() as keys:
         keys.append(key)
-    _show_new(plain, key, f"key {key.id} of tenant '{tenant}' was added to {file}", as_json=as_json)
+    note = f"key {key.id} of tenant '{tenant}' was added to {store}, which gateways see {store.reach}"
+    _show_new(plain, key, note, as_json=as_json)
 
 
-def list_keys(file: KeysFile = Path("keys.yaml"), as_json: AsJson = False) -> None:
-    """List the keys of a file, without secrets."""
-    keys = read_keys(file)
+def list_keys(
+    file: KeysFile = None, kubernetes: Kubernetes = False, context: Context = None, as_json: AsJson = False
+) -> None:
+    """List the keys, without secrets."""
+    keys = _store(file, kubernetes, context).read()
     if as_json:
         print(json.dumps([_facts(key) for key in keys], indent=2))
         return
@@ -84,23 +106,31 @@ def list_keys(file: KeysFile = Path("keys.yaml"), as_json: AsJson = False) -> No
         print("  ".join((key.id, key.tenant, ",".join(key.scopes), *_notes(key))))
 
 
-def revoke(which: Which, file: KeysFile = Path("keys.yaml"), as_json: AsJson = False) -> None:
-    """Remove a key; a gateway that reads the file refuses it within seconds."""
-    key_id = _id(which)
-    with changing_keys(file) as keys:
-        key = _found(keys, key_id, file)
+def revoke(
+    which: Which,
+    file: KeysFile = None,
+    kubernetes: Kubernetes = False,
+    context: Context = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a key; a gateway refuses it within seconds of seeing the change."""
+    key_id, store = _id(which), _store(file, kubernetes, context)
+    with store.changing() as keys:
+        key = _found(keys, key_id, store)
         keys.remove(key)
     if as_json:
         print(json.dumps({"id": key.id, "tenant": key.tenant, "revoked": True}))
         return
-    print(f"key {key.id} of tenant '{key.tenant}' was removed from {file}")
+    print(f"key {key.id} of tenant '{key.tenant}' was removed from {store}; gateways refuse it {store.reach}")
     if not keys:
-        print(f"{file} has no keys any more: no call gets in by it", file=sys.stderr)
+        print(f"{store} has no keys any more: no call gets in by it", file=sys.stderr)
 
 
 def rotate(
     which: Which,
-    file: KeysFile = Path("keys.yaml"),
+    file: KeysFile = None,
+    kubernetes: Kubernetes = False,
+    context: Context = None,
     overlap: Annotated[str, typer.Option(help="How long the old key still works, e.g. 0s, 24h, 7d.")] = "24h",
     expires_in: Annotated[
         str | None,
@@ -109,10 +139,10 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Make a key with the same rights, show it once, and let the old one end after the overlap."""
-    key_id = _id(which)
+    key_id, store = _id(which), _store(file, kubernetes, context)
     old_ends = _after(_seconds(overlap, "--overlap"))
-    with changing_keys(file) as keys:
-        old = _found(keys, key_id, file)
+    with store.changing() as keys:
+        old = _found(keys, key_id, store)
         if _is_over(old):
             raise UsageError(f"key {old.id} has ended already; make a new one with `mesh keys create`")
         if old.expires is not None and expires_in is None:
@@ -128,6 +158,29 @@ def rotate(
         keys.append(fresh)
     note = f"key {fresh.id} stands in for {old.id}, which works until {_text(ended.expires)}"
     _show_new(plain, fresh, note, as_json=as_json, replaces=ended)
+
+
+def _store(file: Path | None, kubernetes: bool, context: str | None) -> KeyStore:
+    """Where the options say that the keys are. Raises UsageError if they say two things."""
+    if kubernetes and file is not None:
+        raise UsageError("--file and --kubernetes exclude each other: keys are in a file or in a cluster")
+    if context is not None and not kubernetes:
+        raise UsageError("--context goes with --kubernetes")
+    return KeysInCluster(Cluster(context)) if kubernetes else KeysInFile(file or DEFAULT_FILE)
+
+
+def _print_secret(plain: str, key: ApiKey, as_json: bool) -> None:
+    """The Secret with this one key, for `kubectl apply`; the key itself is no part of it."""
+    manifest = with_keys(None, [key])
+    if as_json:
+        print(json.dumps({**_facts(key), "key": plain, "manifest": manifest}))
+        return
+    print(as_yaml([manifest]), end="")
+    print(
+        f"{plain}\nThis is the key; it is not shown again. Its hash is all that the Secret has.",
+        file=sys.stderr,
+    )
+    print("Where the Secret is there already, applying this one takes its other keys away.", file=sys.stderr)
 
 
 def _show_new(plain: str, key: ApiKey, note: str, *, as_json: bool, replaces: ApiKey | None = None) -> None:
@@ -212,8 +265,8 @@ def _id(which: str) -> str:
     return id_of(which) or which
 
 
-def _found(keys: list[ApiKey], key_id: str, file: Path) -> ApiKey:
+def _found(keys: list[ApiKey], key_id: str, store: KeyStore) -> ApiKey:
     for key in keys:
         if key.id == key_id:
             return key
-    raise UsageError(f"{file} has no key '{key_id[:16]}'; `mesh keys list --file {file}` shows them")
+    raise UsageError(f"{store} has no key '{key_id[:16]}'; `mesh keys list {store.option}` shows them")

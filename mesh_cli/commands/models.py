@@ -6,14 +6,19 @@ import asyncio
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from inference_mesh.config.models_file import MODEL_NAME
 from inference_mesh.errors import MeshError
-from mesh_cli.commands.options import DEFAULT_STATE_DIR, ApiKey, AsJson, Config, StateDir, Target
+from mesh_cli.commands.gateway_options import GatewayOptions, asks_gateway
+from mesh_cli.commands.options import AsJson, Config
 from mesh_cli.errors import CliError, UsageError
+from mesh_cli.kustomize_folder import add_to_kustomize
+from mesh_cli.kustomize_model import NewModel
 from mesh_cli.mesh_edit import new_text, with_model
 from mesh_cli.mesh_file import (
     DEFAULT_NAME,
@@ -26,7 +31,10 @@ from mesh_cli.mesh_file import (
 )
 from mesh_cli.mesh_schema import MeshModel, Runtime, TaskName
 from mesh_cli.mesh_table import output_console
-from mesh_cli.state import StateFolder, write_atomically
+from mesh_cli.state import write_atomically
+
+KUSTOMIZE = Path("kustomize")
+NAME_RULE = "allowed are 1 to 63 of a-z, 0-9, '-', '.', not '-' or '.' first"
 
 Name = Annotated[str | None, typer.Option(help="Name of the model; default: from the file's name.")]
 Task = Annotated[TaskName | None, typer.Option(help="What it does; default: as the model says.")]
@@ -41,18 +49,18 @@ def make_app() -> typer.Typer:
     return app
 
 
+@asks_gateway
 def list_models(
-    target: Target = None,
-    api_key: ApiKey = None,
-    state_dir: StateDir = DEFAULT_STATE_DIR,
     as_json: AsJson = False,
+    *,
+    gateway: GatewayOptions,
 ) -> None:
     """List the models of the running mesh."""
     from mesh_cli.model_list import fetch_models, model_json, models_table  # grpc: only when called
-    from mesh_cli.target import choose_target, run_call
+    from mesh_cli.target import choose_access, run_call
 
-    address = choose_target(target, StateFolder(state_dir))
-    found = run_call(fetch_models(address, api_key), address)
+    access = choose_access(gateway)
+    found = run_call(fetch_models(access), access)
     if as_json:
         print(json.dumps([model_json(model) for model in found], indent=2))
         return
@@ -60,15 +68,53 @@ def list_models(
 
 
 def add(
-    path: Annotated[Path, typer.Argument(help="A .gguf file, an .onnx file or a folder with model.onnx.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH | NAME",
+            help="A .gguf file, an .onnx file or a folder with model.onnx; with --kustomize a name.",
+        ),
+    ],
     name: Name = None,
     task: Task = None,
-    replicas: Annotated[int, typer.Option(min=1, max=64, help="Processes that run it.")] = 1,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes that run it.", show_default="1")
+    ] = None,
     config: Annotated[
-        Path, typer.Option("--config", "-c", help="mesh.yaml to add to; made if missing.")
-    ] = Path(DEFAULT_NAME),
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="mesh.yaml to add to; made if missing.", show_default=DEFAULT_NAME
+        ),
+    ] = None,
+    kustomize: Annotated[
+        bool, typer.Option("--kustomize", help="Add it to the manifests in kustomize/ in place of mesh.yaml.")
+    ] = False,
+    model_path: Annotated[
+        str | None,
+        typer.Option(
+            help="With --kustomize: its file in the pod; default: /models/NAME.gguf or /models/NAME."
+        ),
+    ] = None,
+    runtime: Annotated[
+        Runtime | None,
+        typer.Option(help="With --kustomize: its engine; default: by the model path, else llama."),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(help="With --kustomize: folder of base/models to copy; default: one of its engine."),
+    ] = None,
+    kustomize_dir: Annotated[Path, typer.Option(help="Where the manifests are.")] = KUSTOMIZE,
 ) -> None:
-    """Add a model file of yours to mesh.yaml."""
+    """Add a model file of yours to mesh.yaml, or a model to the manifests of Kubernetes."""
+    if kustomize:
+        _refuse("with --kustomize", {"--name": name, "--replicas": replicas, "--config": config})
+        _add_to_kustomize(_new_model(str(path), model_path, runtime, task), kustomize_dir, like)
+        return
+    _refuse("without --kustomize", {"--model-path": model_path, "--runtime": runtime, "--like": like})
+    _add_to_mesh(path, name, task, replicas or 1, config or Path(DEFAULT_NAME))
+
+
+def _add_to_mesh(path: Path, name: str | None, task: TaskName | None, replicas: int, config: Path) -> None:
     problem = file_problem(path, runtime_of(path))
     if problem:
         raise UsageError(problem)
@@ -81,6 +127,31 @@ def add(
         raise UsageError(f"cannot write '{config}': {error.strerror}") from None
     print(f"{model.name} was added to {config}")
     print(f"`mesh models verify {model.name} --config {config}` tries it out")
+
+
+def _add_to_kustomize(model: NewModel, kustomize: Path, like: str | None) -> None:
+    for path in add_to_kustomize(kustomize, model, like):
+        print(f"{'made' if path.is_dir() else 'changed'} {path}")
+    print(f"its workers load {model.path}: put it into their image, or mount a volume that has it")
+
+
+def _new_model(name: str, model_path: str | None, runtime: Runtime | None, task: TaskName | None) -> NewModel:
+    """The model that the options tell of. Raises UsageError."""
+    if not MODEL_NAME.fullmatch(name):
+        raise UsageError(f"'{name}' is no name: {NAME_RULE}; --model-path tells where its file is")
+    engine: Runtime = runtime or ("llama" if (model_path or ".gguf").endswith(".gguf") else "onnx")
+    if model_path is None:
+        model_path = f"/models/{name}.gguf" if engine == "llama" else f"/models/{name}"
+    if not model_path.startswith("/") or not model_path.isprintable():
+        raise UsageError("--model-path must be a path in the pod that begins with '/'")
+    return NewModel(name, model_path, engine, task)
+
+
+def _refuse(when: str, options: Mapping[str, object]) -> None:
+    """Raises UsageError if one of these options was given, which say nothing here."""
+    given = [option for option, value in options.items() if value is not None]
+    if given:
+        raise UsageError(f"{given[0]} says nothing {when}")
 
 
 def verify(
@@ -127,8 +198,6 @@ def _checked_name(name: str | None, path: Path) -> str:
     if name is None:
         stem = path.resolve().name.removesuffix(".gguf").removesuffix(".onnx").lower()
         name = re.sub(r"[^a-z0-9.-]+", "-", stem).strip("-.")[:63].rstrip("-.") or "model"
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,62}", name):
-        raise UsageError(
-            f"--name is '{name}'; allowed are 1 to 63 of a-z, 0-9, '-', '.', not '-' or '.' first"
-        )
+    if not MODEL_NAME.fullmatch(name):
+        raise UsageError(f"--name is '{name}'; {NAME_RULE}")
     return name

@@ -13,6 +13,8 @@ from scripts.check_repository import text_problems
 ROOT = Path(__file__).parents[3]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", re.MULTILINE)
+NOT_DISTRIBUTED = {"observability", "tests"}
+"""Packages that developers use from a checkout."""
 
 
 def normal(name: str) -> str:
@@ -28,7 +30,7 @@ def pins(*names: str) -> set[str]:
 
 
 def test_every_package_of_the_repository_is_in_the_distribution() -> None:
-    folders = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    folders = {path.parent.name for path in ROOT.glob("*/__init__.py")} - NOT_DISTRIBUTED
     assert set(PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) == folders
 
 
