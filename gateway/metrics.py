@@ -5,7 +5,8 @@ Labels are bounded: `model` is a name of the registry or "unknown", never what a
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -36,6 +37,12 @@ class GatewayMetrics:
             "mesh_gateway_in_flight", "Calls that run now.", ("model",), registry=self.registry
         )
         self.registry_reloads, self.registry_is_good = self._of_file("registry", "the model registry")
+        self._certificate_ends = Gauge(
+            "mesh_gateway_certificate_expiry_timestamp_seconds",
+            "Unix time at which a certificate of the gRPC port ends; by the setting that names its file.",
+            ("certificate",),
+            registry=self.registry,
+        )
         self.keys_reloads, self.keys_are_good = self._of_file("keys", "the key file")
 
     def keep_only(self, models: Collection[str]) -> None:
@@ -47,6 +54,11 @@ class GatewayMetrics:
                 self.in_flight.remove(gone)
                 self._models.discard(gone)
         self._models.update(models)
+
+    def watch_certificates(self, ends_at_s: Callable[[], dict[str, float]]) -> None:
+        """Ask for the ends of the certificates, by setting, whenever the metrics are read."""
+        for name in ends_at_s():
+            self._certificate_ends.labels(name).set_function(partial(_value_of, ends_at_s, name))
 
     def _of_file(self, name: str, what: str) -> tuple[Counter, Gauge]:
         reloads = Counter(
@@ -61,3 +73,7 @@ class GatewayMetrics:
             registry=self.registry,
         )
         return reloads, is_good
+
+
+def _value_of(values: Callable[[], dict[str, float]], name: str) -> float:
+    return values()[name]

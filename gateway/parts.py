@@ -6,6 +6,7 @@ Owns who knows whom. What starts and stops, and in which order, is `server`'s.
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import time
 
@@ -25,10 +26,12 @@ from gateway.front.settlement import Settlement
 from gateway.front.witnesses import Witnesses
 from gateway.identity.identities import Identities
 from gateway.limits.limiter import Limiter
-from gateway.limits.metrics import LimitMetrics
+from gateway.limits.metrics import BudgetMetrics, LimitMetrics
 from gateway.limits.redis_ledger import RedisLedger
 from gateway.metrics import GatewayMetrics
 from gateway.policy.engine import PolicyEngine
+from gateway.policy.facts import Standing
+from gateway.policy.limits.rules import LimitRule
 from gateway.registry import Registry
 from gateway.response_cache.metrics import ResponseCacheMetrics
 from gateway.response_cache.response_caches import ResponseCaches
@@ -64,6 +67,8 @@ class Parts:
             settings.keys, settings.tenants, requires_key=settings.requires_key, metrics=self.metrics
         )
         self.limiter = _limiter(settings, LimitMetrics(registry))
+        budgets = functools.partial(_budgets, self.limiter)
+        BudgetMetrics(registry, budgets, settings.tenant_label_limit)
         self.admissions = Admissions(AdmissionMetrics(registry), self._rng)
         self.canaries = _canaries(settings, CanaryMetrics(registry))
         self.policy = PolicyEngine(
@@ -147,6 +152,10 @@ def _limiter(settings: GatewaySettings, metrics: LimitMetrics) -> Limiter:
         clock=lambda: asyncio.get_running_loop().time(),
         window_phase_s=time.time() - time.monotonic(),
     )
+
+
+def _budgets(limiter: Limiter) -> list[tuple[LimitRule, Standing]]:
+    return limiter.budgets(time.monotonic())  # the event loop's clock, read by the thread of a scrape
 
 
 def _canaries(settings: GatewaySettings, metrics: CanaryMetrics) -> Canaries:

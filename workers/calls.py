@@ -27,9 +27,10 @@ from inference_mesh.metadata import Metadata
 from inference_mesh.request_ids import request_id_from
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from workers.call_terms import engine_request
-from workers.engine import Chunk, Engine
+from workers.engine import Chunk, Engine, Load
 from workers.metrics import WorkerMetrics
 from workers.task_check import check_kind
+from workers.token_pace import TokenPace
 
 log = telemetry.get_logger(__name__)
 
@@ -111,13 +112,18 @@ class Calls:
 
     def load_trailers(self) -> tuple[tuple[str, bytes], ...]:
         """The ORCA load report of this moment, under both of its names."""
-        load = self._engine.load_now()
-        self._metrics.observe_load(load)
+        load = self.observe_load()
         report = load_report.LoadReport(
             load.utilization, load.queued, load.running, load.kv_utilization, load.slots
         )
         data = load_report.encode(report)
         return (metadata.ORCA_LOAD_REPORT, data), (metadata.LOAD_REPORT, data)
+
+    def observe_load(self) -> Load:
+        """How busy the engine is at this moment, told to the metrics as well."""
+        load = self._engine.load_now()
+        self._metrics.observe_load(load)
+        return load
 
     async def run(self, facts: CallFacts, read: PayloadReader) -> AsyncGenerator[Chunk]:
         """The chunks of one call; close it to stop the work. Raises MeshError.
@@ -130,13 +136,14 @@ class Calls:
             model = self._engine.model
             payload = read(model.task)
             check_kind(payload, model)
-            is_first = payload.HasField("generate")
+            pace = None
+            if payload.HasField("generate"):
+                pace = TokenPace(self._metrics, started, len(payload.generate.delivered_tokens))
             request = engine_request(payload, facts.deadline, facts.sent)
             async with _closing(self._engine.submit(request)) as chunks:
                 async for chunk in chunks:
-                    if is_first and chunk.has_output:
-                        self._metrics.first_token(time.monotonic() - started)
-                        is_first = False
+                    if pace is not None:
+                        pace.note(chunk, time.monotonic())
                     if chunk.usage is not None:
                         self._metrics.used(chunk.usage)
                     yield chunk
@@ -166,7 +173,7 @@ class Calls:
                     self._metrics.request_ended(facts.protocol, code, seconds)
                     if code == DEADLINE_EXCEEDED:
                         self._metrics.request_expired()
-                    self._metrics.observe_load(self._engine.load_now())
+                    self.observe_load()
                     log.info(
                         "call", protocol=facts.protocol, model=name, code=code, seconds=round(seconds, 6)
                     )

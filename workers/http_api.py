@@ -6,8 +6,9 @@ pages that every process has.
 
 from __future__ import annotations
 
+import base64
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,7 +19,7 @@ from starlette.routing import Route
 from inference_mesh import http_errors, json_payload, metadata, strict_json
 from inference_mesh.asgi_limits import RequestLimits
 from inference_mesh.deadlines import deadline_after
-from inference_mesh.errors import MeshError
+from inference_mesh.errors import InvalidInputError, MeshError
 from inference_mesh.http_server import Readiness, operations_routes
 from inference_mesh.request_ids import request_id_from
 from inference_mesh.status_interceptor import unmapped
@@ -39,7 +40,7 @@ def http_app(
     """The application of a worker's HTTP port."""
     routes = [
         Route("/infer", _infer_endpoint(calls), methods=["POST"]),
-        *operations_routes(readiness, metrics.registry),
+        *operations_routes(readiness, metrics.registry, calls.observe_load),
     ]
     app = Starlette(
         routes=routes,
@@ -50,9 +51,9 @@ def http_app(
 
 def _infer_endpoint(calls: Calls) -> Callable[[Request], Awaitable[Response]]:
     async def infer(request: Request) -> Response:
-        sent = tuple((name, value) for name, value in request.headers.items() if name in _FORWARDED)
         request_id = request_id_from(request.headers.get(metadata.REQUEST_ID))
         request.state.request_id = request_id
+        sent = _terms(request.headers)
         body = await request.body()
         model = calls.model
         facts = facts_of(
@@ -66,6 +67,22 @@ def _infer_endpoint(calls: Calls) -> Callable[[Request], Awaitable[Response]]:
         return Response(answer, headers=headers, media_type=JSON)
 
     return infer
+
+
+def _terms(headers: Mapping[str, str]) -> metadata.Metadata:
+    """The terms of a call that its headers tell. Raises InvalidInputError."""
+    sent: list[tuple[str, str | bytes]] = [
+        (name, value) for name, value in headers.items() if name in _FORWARDED
+    ]
+    if metadata.DEFAULTS in headers:
+        # In gRPC's own form of binary metadata: base64, whose padding may be missing.
+        encoded = headers[metadata.DEFAULTS].rstrip("=")
+        try:
+            data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+        except ValueError:
+            raise InvalidInputError(f"{metadata.DEFAULTS}: must be base64") from None
+        sent.append((metadata.DEFAULTS, data))
+    return tuple(sent)
 
 
 async def _answer(calls: Calls, facts: CallFacts, body: bytes) -> Chunk:

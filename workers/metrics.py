@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from inference_mesh.v1 import payload_pb2
 from workers.engine import Load
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+TOKEN_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
@@ -31,19 +34,18 @@ class WorkerMetrics:
             buckets=LATENCY_BUCKETS_S,
             registry=self.registry,
         )
-        self._first_token = Histogram(
+        self._first_token = self._histogram(
             "mesh_worker_time_to_first_token_seconds",
             "From arrival to the first piece of a generated text.",
-            ("model",),
-            buckets=LATENCY_BUCKETS_S,
-            registry=self.registry,
+            LATENCY_BUCKETS_S,
         )
-        self._batch = Histogram(
-            "mesh_worker_batch_rows",
-            "Rows that were computed together.",
-            ("model",),
-            buckets=BATCH_BUCKETS,
-            registry=self.registry,
+        self._later_tokens = self._histogram(
+            "mesh_worker_time_per_output_token_seconds",
+            "Mean time between two tokens of a generated text, of each text.",
+            TOKEN_BUCKETS_S,
+        )
+        self._batch = self._histogram(
+            "mesh_worker_batch_rows", "Rows that were computed together.", BATCH_BUCKETS
         )
         self._tokens = Counter(
             "mesh_worker_tokens",
@@ -88,6 +90,10 @@ class WorkerMetrics:
         """The first piece of a text left the engine."""
         self._first_token.labels(self._model).observe(seconds)
 
+    def later_tokens(self, mean_s: float) -> None:
+        """A text is whole. mean_s: of the time between two of its tokens."""
+        self._later_tokens.labels(self._model).observe(mean_s)
+
     def used(self, usage: payload_pb2.Usage) -> None:
         """A request consumed tokens."""
         for kind in ("prompt", "completion", "cached"):
@@ -119,3 +125,6 @@ class WorkerMetrics:
 
     def _gauge(self, name: str, description: str) -> Gauge:
         return Gauge(name, description, ("model",), registry=self.registry)
+
+    def _histogram(self, name: str, description: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, description, ("model",), buckets=buckets, registry=self.registry)

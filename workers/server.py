@@ -17,6 +17,7 @@ from inference_mesh.errors import ModelNotReadyError, ShuttingDownError
 from inference_mesh.health_board import HEALTH_SERVICE, HealthBoard
 from inference_mesh.http_server import HttpServer, Readiness
 from inference_mesh.lifecycle import write_port_file
+from inference_mesh.process_metrics import ProcessMetrics
 from inference_mesh.status_interceptor import StatusInterceptor
 from workers import inference_servicer, open_inference_servicer
 from workers.calls import Calls
@@ -37,6 +38,7 @@ class WorkerService:
         self._settings = settings
         self._engine = engine
         self._calls = Calls(engine, metrics)
+        self._process = ProcessMetrics(metrics.registry)
         self._health = HealthBoard(self._services_ready)
         self._is_draining = False
         self._grpc = grpc.aio.server(
@@ -53,6 +55,7 @@ class WorkerService:
 
     async def start(self) -> None:
         """Listen, load the model, warm it up, and then report SERVING."""
+        self._process.start()
         self._add_services()
         self._health.renew()
         self.grpc_port = self._grpc.add_insecure_port(
@@ -88,6 +91,7 @@ class WorkerService:
         await self._grpc.stop(grace_s)
         await self._http.stop(max(0.0, ends_at - time.monotonic()))
         await self._engine.close()
+        self._process.stop()
 
     def readiness(self) -> Readiness:
         """Whether the model takes calls, and why not."""

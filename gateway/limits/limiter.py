@@ -105,6 +105,11 @@ class Limiter:
         """How limits stand; consumes nothing and keeps nothing."""
         return tuple(self._accounts.peek(rule).standing(now_s, self._terms) for rule in rules)
 
+    def budgets(self, now_s: float) -> list[tuple[LimitRule, Standing]]:
+        """How each token budget stands that is in use; may be asked by another thread."""
+        used = [one.rule for some in self._accounts.slices() for one in some if one.rule.kind == "tokens"]
+        return list(zip(used, self.standings(used, now_s), strict=True))
+
     async def wait_until_known(self, limit_s: float) -> bool:
         """Whether the ledger could be asked within so many seconds; at once without one.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -203,6 +204,29 @@ async def test_plain_http_answers_the_output_and_counts_it(worker: ServedWorker)
     assert metric_sum(page, "mesh_worker_requests_total", protocol="http", code="OK") == 1
     assert metric_sum(page, "mesh_worker_tokens_total", kind="completion") == 2
     assert metric_sum(page, "mesh_worker_in_flight") == 0
+
+
+async def test_plain_http_obeys_the_defaults_of_the_tenant(worker: ServedWorker, engine: EchoEngine) -> None:
+    defaults = payload_pb2.Generate(max_tokens=7, sampling=payload_pb2.Sampling(temperature=0.25))
+    padded = base64.b64encode(defaults.SerializeToString()).decode()
+    body = {"prompt": "one two", "temperature": 0}
+    async with httpx.AsyncClient(base_url=worker.url) as http:
+        for text in (padded, padded.rstrip("=")):
+            answer = await http.post("/infer", json=body, headers={metadata.DEFAULTS: text})
+            assert answer.status_code == 200
+            generate = engine.requests[-1].payload.generate
+            assert (generate.max_tokens, generate.sampling.temperature) == (7, 0), "what is asked goes first"
+        for text in ("!", base64.b64encode(b"\xff").decode()):
+            answer = await http.post("/infer", json=body, headers={metadata.DEFAULTS: text})
+            assert (answer.status_code, metadata.DEFAULTS in answer.text) == (400, True)
+
+
+async def test_a_scrape_tells_the_load_of_its_moment_not_of_the_last_call(worker: ServedWorker) -> None:
+    async with httpx.AsyncClient(base_url=worker.url) as http:
+        page = (await http.get("/metrics")).text
+    assert metric_sum(page, "mesh_worker_kv_cache_usage_ratio") == 0.25
+    assert metric_sum(page, "mesh_worker_queue_depth") == 2
+    assert metric_sum(page, "process_open_fds") > 0
 
 
 @pytest.mark.parametrize(

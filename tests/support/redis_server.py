@@ -24,7 +24,7 @@ class RedisServer:
         """folder: its working folder; it writes nothing there."""
         self._folder = folder
         self._popen: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
 
     @property
     def url(self) -> str:
@@ -85,7 +85,8 @@ def redis_server(folder: Path) -> Iterator[RedisServer]:
         server.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,0 +1,151 @@
+"""Gateway and workers: what each process needs, and whether it reads its files and reaches its Redis."""
+
+from __future__ import annotations
+
+from observability.dashboards import variables
+from observability.dashboards.layout import Page, Row
+from observability.dashboards.panels import (
+    BYTES,
+    CORES,
+    COUNT,
+    PER_S,
+    RATE,
+    RATIO,
+    SECONDS,
+    Query,
+    limited,
+    lines,
+    or_one_zero,
+    quantiles,
+    rows,
+)
+from observability.dashboards.variables import OF_POD
+
+UP = f"up{{{OF_POD}}}"
+
+
+def processes() -> Page:
+    """The dashboard of the processes."""
+    return Page(
+        uid="mesh-processes",
+        title="Gateway and workers",
+        description="CPU, memory, open files and event-loop lag; configuration files, Redis, certificates.",
+        variables=[variables.JOB, variables.POD],
+        rows=[_processes(), _scrapes(), _files()],
+    )
+
+
+def _processes() -> Row:
+    started = f"changes(process_start_time_seconds{{{OF_POD}}}[$__range])"
+    return Row(
+        "Processes",
+        [
+            lines(
+                "CPU",
+                "Cores that are used.",
+                CORES,
+                Query(f"rate(process_cpu_seconds_total{{{OF_POD}}}[{RATE}])", "{{pod}}"),
+            ),
+            lines(
+                "Memory", "Resident.", BYTES, Query(f"process_resident_memory_bytes{{{OF_POD}}}", "{{pod}}")
+            ),
+            limited(
+                "Event-loop lag",
+                "How late a timer runs: what blocks the loop delays every call.",
+                SECONDS,
+                0.05,
+                *quantiles("mesh_event_loop_lag_seconds", "pod", OF_POD),
+            ),
+            limited(
+                "Open files and connections",
+                "Share of the process's limit.",
+                RATIO,
+                0.8,
+                Query(f"process_open_fds{{{OF_POD}}} / process_max_fds{{{OF_POD}}}", "{{pod}}"),
+            ),
+            lines("Restarts", "In the range of time shown.", COUNT, Query(started, "{{pod}}")),
+            lines(
+                "In flight",
+                "Calls that each process works on.",
+                COUNT,
+                Query(f"sum by (pod) (mesh_gateway_in_flight{{{OF_POD}}})", "{{pod}}"),
+                Query(f"sum by (pod) (mesh_bridge_in_flight{{{OF_POD}}})", "{{pod}}"),
+                Query(f"sum by (pod) (mesh_worker_in_flight{{{OF_POD}}})", "{{pod}}"),
+            ),
+        ],
+    )
+
+
+def _scrapes() -> Row:
+    return Row(
+        "Scrapes",
+        [
+            rows(
+                "Targets",
+                "1 if it answered the last scrape.",
+                COUNT,
+                Query(f"min by (job, pod) ({UP})", "Up"),
+                per_row=3,
+            ),
+            lines(
+                "Duration of a scrape",
+                "Of /metrics.",
+                SECONDS,
+                Query(f"scrape_duration_seconds{{{OF_POD}}}", "{{pod}}"),
+            ),
+            lines(
+                "Samples of a scrape",
+                "Series that a process has.",
+                COUNT,
+                Query(f"scrape_samples_scraped{{{OF_POD}}}", "{{pod}}"),
+            ),
+        ],
+    )
+
+
+def _files() -> Row:
+    calls = f"sum by (result) (rate(mesh_gateway_ledger_calls_total[{RATE}]))"
+    issuers = "min by (pod) (mesh_gateway_issuer_keys_last_reload_successful)"
+    gateways = 'sum by (pod) (up{job="gateway"})'
+    certificates = "min by (pod, certificate) (mesh_gateway_certificate_expiry_timestamp_seconds) - time()"
+    return Row(
+        "Files, Redis and certificates",
+        [
+            rows(
+                "Last reload succeeded",
+                "1 if the file that is there applies; 0 if the one before it still does.",
+                COUNT,
+                Query("min by (pod) (mesh_gateway_registry_last_reload_successful)", "Models"),
+                Query("min by (pod) (mesh_gateway_keys_last_reload_successful)", "Keys"),
+                Query("min by (pod) (mesh_gateway_tenants_last_reload_successful)", "Tenants"),
+                Query(f"{issuers} or {gateways}", "Issuers"),
+            ),
+            lines(
+                "Redis answers",
+                "1 if shared limits, and canaries, can be kept.",
+                COUNT,
+                Query("mesh_gateway_ledger_up", "{{pod}} limits"),
+                Query("mesh_gateway_canary_store_up", "{{pod}} canaries"),
+                per_row=2,
+            ),
+            lines(
+                "Exchanges with Redis",
+                "Of the shared limits, by result.",
+                PER_S,
+                Query(or_one_zero(calls, 'count(up{job="gateway"})'), "{{result}}"),
+            ),
+            lines(
+                "Reloads of the registry",
+                "After a change, by result.",
+                PER_S,
+                Query(f"sum by (result) (rate(mesh_gateway_registry_reloads_total[{RATE}]))", "{{result}}"),
+            ),
+            rows(
+                "Certificates",
+                "How long each is still valid.",
+                SECONDS,
+                Query(certificates, "Left"),
+                per_row=3,
+            ),
+        ],
+    )
