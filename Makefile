@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
 
 .PHONY: help setup demo compile test test-unit test-integration test-e2e check format generate check-generated \
-	bench soak faults fuzz requirements baseline
+	check-alerts bench soak faults fuzz requirements baseline images sbom
 
 help: ## show this list
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -45,20 +45,25 @@ check: setup ## format, lint, types, layers, protos, generated files, rules of t
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/buf lint
 	$(BIN)/buf breaking --against proto/baseline.binpb
-	@$(MAKE) check-generated
+	@$(MAKE) check-generated check-alerts
 	$(BIN)/python -m scripts.check_repository
 
 format: setup ## format the code and repair what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-generate: setup ## write the gRPC stubs and the generated pages of docs/
+generate: setup ## write the gRPC stubs, the generated pages of docs/, alerts and dashboards
 	$(BIN)/python -m scripts.generate_protos
 	$(BIN)/python -m scripts.generate_docs
+	$(BIN)/python -m scripts.generate_observability
 
-check-generated: setup ## prove that stubs and generated pages are current
+check-generated: setup ## prove that stubs, generated pages, alerts and dashboards are current
 	$(BIN)/python -m scripts.generate_protos --check
 	$(BIN)/python -m scripts.generate_docs --check
+	$(BIN)/python -m scripts.generate_observability --check
+
+check-alerts: setup ## check Prometheus' configuration and run the unit tests of its rules by promtool
+	@$(BIN)/python -m scripts.check_alerts
 
 bench: compile ## what each hop and the policy alone cost; writes build/bench/*.json (about 5 minutes)
 	@$(BIN)/python -m tests.bench.hops
@@ -78,3 +83,9 @@ requirements: ## pin the packages again after a change in pyproject.toml (needs 
 
 baseline: setup ## at a release: make today's protos the ones that must not break
 	$(BIN)/buf build -o proto/baseline.binpb
+
+images: ## build the container images with docker, podman or buildah; ARGS="--help" tells what else it takes
+	@$(PYTHON) -m scripts.build_images $(ARGS)
+
+sbom: ## write a bill of materials (CycloneDX) for each image to build/sbom
+	@scripts/sbom.sh
