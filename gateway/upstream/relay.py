@@ -24,6 +24,7 @@ from gateway.upstream.attempts import Attempts, RetryBudgets
 from gateway.upstream.endpoints import GrpcEndpoint
 from gateway.upstream.fleet import GrpcModel
 from gateway.upstream.metrics import UpstreamMetrics
+from gateway.upstream.quiet_stream import QuietStream
 from gateway.upstream.worker_call import (
     initial_metadata,
     is_cancelled,
@@ -107,12 +108,13 @@ class Relay:
     ) -> None:
         """Relay both directions until the worker ends. judge: raises for a message that may not pass.
 
-        Raises WorkerStatusError and MeshError. Retried only while the worker got no more than
-        the first message.
+        Raises WorkerStatusError and MeshError, also if nothing moves for the model's time limit.
+        Retried only while the worker got no more than the first message.
         """
         requests: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUED_REQUESTS)
         state = _StreamState()
         stream = AnswerStream(call, None, None)
+        quiet = QuietStream(call, model.entry.timeout_s)
 
         async def once(endpoint: GrpcEndpoint) -> tuple[None, Pairs]:
             method: Any = endpoint.channel.stream_stream(path, None, None)
@@ -126,9 +128,11 @@ class Relay:
 
         async def everything() -> None:
             async with asyncio.TaskGroup() as group:
-                reading = group.create_task(_read_requests(rest, requests, judge))
+                reading = group.create_task(_read_requests(rest, requests, judge, quiet))
+                watching = group.create_task(quiet.watch())
                 await self._attempt(call, model, first, once, may_go_on)
                 reading.cancel()
+                watching.cancel()
 
         await _ungrouped(everything())
 
@@ -243,11 +247,13 @@ async def _exchange(
 
 
 async def _read_requests(
-    rest: AsyncIterator[bytes], requests: asyncio.Queue[bytes | None], judge: Judge
+    rest: AsyncIterator[bytes], requests: asyncio.Queue[bytes | None], judge: Judge, quiet: QuietStream
 ) -> None:
     async for message in rest:
+        quiet.asked += 1
         await judge(message)
         await requests.put(message)
+    quiet.is_whole = True
     await requests.put(None)
 
 

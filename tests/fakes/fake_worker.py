@@ -128,9 +128,11 @@ class FakeWorker(Native, OpenInference):  # type: ignore[misc]
         return oip.ModelInferResponse(model_name=request.model_name, model_version=self.label, id=request.id)
 
     async def ModelStreamInfer(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:
-        """One answer for each request."""
+        """One answer for each request; none for those with the id "mute"."""
         async for request in request_iterator:
             self.calls += 1
+            if request.id == "mute":
+                continue
             if request.id in (f"refused by {self.label}", self.refused):
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "as you wish")
             answer = oip.ModelInferResponse(

@@ -13,7 +13,13 @@ import pytest
 from gateway.upstream.attempts import RetryBudgets
 from gateway.upstream.fleet import HttpModel
 from gateway.upstream.http_services import HttpServices
-from inference_mesh.errors import InternalError, InvalidInputError, StreamBrokenError, UnavailableError
+from inference_mesh.errors import (
+    DeadlineExceededError,
+    InternalError,
+    InvalidInputError,
+    StreamBrokenError,
+    UnavailableError,
+)
 from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from tests.support.upstreams import Upstream, client_of, model_entry, running_upstream, two_workers
@@ -77,6 +83,30 @@ async def test_a_request_that_may_not_pass_ends_the_stream_with_its_reason() -> 
         rest = later("2", open_for_s=5)
         with pytest.raises(InvalidInputError):
             await upstream.relay.bidirectional(call, upstream.target(), PATH, request("1"), rest, judge)
+
+
+async def test_a_stream_whose_caller_asks_nothing_more_ends_after_the_models_time() -> None:
+    async with two_workers() as (one, other), running_upstream(model_entry(one, other, timeout_s=0.4)) as up:
+        with pytest.raises(InvalidInputError, match=r"no request for 0\.4 s"):
+            await asyncio.wait_for(exchanged(up, "1", "2", open_for_s=60), 5)
+
+
+async def test_a_stream_whose_worker_owes_an_answer_ends_after_the_models_time() -> None:
+    async with two_workers() as (one, other), running_upstream(model_entry(one, other, timeout_s=0.4)) as up:
+        with pytest.raises(DeadlineExceededError, match=r"no answer for 0\.4 s"):
+            await asyncio.wait_for(exchanged(up, "1", "mute", open_for_s=60), 5)
+
+
+async def test_a_stream_in_which_something_moves_lasts_longer_than_the_models_time() -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        for number in range(2, 12):
+            await asyncio.sleep(0.1)
+            yield request(str(number))
+
+    async with two_workers() as (one, other), running_upstream(model_entry(one, other, timeout_s=0.4)) as up:
+        call = up.call("ModelStreamInfer")
+        await up.relay.bidirectional(call, up.target(), PATH, request("1"), slow(), accepted)
+        assert len(client_of(call).written) == 11
 
 
 class Service(http.server.BaseHTTPRequestHandler):
