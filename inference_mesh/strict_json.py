@@ -14,6 +14,8 @@ import orjson
 from inference_mesh.errors import InvalidInputError
 
 MAX_DEPTH = 64
+FIRST_LOOK_BYTES = 4096
+"""A bomb is deep from its beginning, and need not be read to its end."""
 
 _STRING = re.compile(rb'"(?:[^"\\]+|\\.?)*+(?:"|\Z)', re.DOTALL)
 """One JSON string, or the open rest of one; possessive, so that no input makes it slow."""
@@ -23,7 +25,9 @@ _NOT_BRACKETS = re.compile(rb"[^\[\]{}]+")
 
 def loads(data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     """The document. Raises InvalidInputError if it is not JSON or nested too deeply."""
-    if _may_exceed_depth(data, max_depth) and _depth(data) > max_depth:
+    if _may_exceed_depth(data, max_depth) and (
+        _exceeds_depth(data[:FIRST_LOOK_BYTES], max_depth) or _exceeds_depth(data, max_depth)
+    ):
         raise InvalidInputError(f"JSON is nested too deeply; allowed are {max_depth} levels")
     try:
         return orjson.loads(data)
@@ -42,13 +46,11 @@ def _may_exceed_depth(data: bytes, max_depth: int) -> bool:
     return data.count(b"[") + data.count(b"{") > max_depth
 
 
-def _depth(data: bytes) -> int:
-    """Deepest nesting, brackets inside strings left out."""
-    depth = deepest = 0
+def _exceeds_depth(data: bytes, max_depth: int) -> bool:
+    """Whether brackets are nested deeper, those inside strings left out."""
+    depth = 0
     for bracket in _NOT_BRACKETS.sub(b"", _STRING.sub(b"", data)):
-        if bracket in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        else:
-            depth -= 1
-    return deepest
+        depth += 1 if bracket in b"[{" else -1
+        if depth > max_depth:
+            return True
+    return False

@@ -24,7 +24,20 @@ from setuptools.errors import BaseError
 from gateway.compiled import FOLDER, MANIFEST, ROOT, digest_of
 
 OPTIMISATION = "3"
-OTHERS = ("gateway/limits/grant.py", "gateway/usage/record.py", "inference_mesh/limit_standing.py")
+OTHERS = (
+    "gateway/call.py",
+    "gateway/canary/live_canary.py",
+    "gateway/forwarded_metadata.py",
+    "gateway/front/settlement.py",
+    "gateway/identity/caller_cache.py",
+    "gateway/identity/identities.py",
+    "gateway/limits/grant.py",
+    "gateway/usage/metrics.py",
+    "gateway/usage/record.py",
+    "gateway/usage/usage_log.py",
+    "inference_mesh/limit_standing.py",
+    "inference_mesh/metadata.py",
+)
 """Pure modules beside the policy that every call passes through."""
 
 

@@ -73,6 +73,11 @@ class Grant:
             self._standings = tuple([one.standing(now_s, terms) for one in self._of_call.accounts])
         return self._standings
 
+    @property
+    def tightest(self) -> list[Standing]:
+        """Of each kind of limit the standing with the least left."""
+        return self._of_call.tightest(self._now_s, self._terms)
+
     def prompt_is(self, prompt_tokens: int, now_s: float) -> None:
         """Give back what was reserved for the prompt beyond its exact length.
 

@@ -48,12 +48,12 @@ class UsageLog:
         self._is_good = True
         self._close_limit_s = CLOSE_LIMIT_S
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="usage-log", daemon=True)
+        self._writer = threading.Thread(target=self._run, name="usage-log", daemon=True)
 
     def open(self) -> None:
         """Open the file and begin to write. Raises OSError if the file cannot be written."""
         self._file.open()
-        self._thread.start()
+        self._writer.start()
 
     def add(self, record: UsageRecord) -> None:
         """Take over a record; does not wait for the disk."""
@@ -72,12 +72,12 @@ class UsageLog:
         Call it when no call runs any more: a record that comes later is lost. What cannot be
         written in time is counted as lost. Does nothing the second time.
         """
-        if self._thread.ident is None:
+        if self._writer.ident is None:
             return
         self._close_limit_s = limit_s
         self._closing.set()
-        await asyncio.to_thread(self._thread.join, limit_s + HUNG_DISK_S)
-        if self._thread.is_alive():
+        await asyncio.to_thread(self._writer.join, limit_s + HUNG_DISK_S)
+        if self._writer.is_alive():
             log.error("usage log hangs", path=str(self._path), waiting_bytes=self._waiting_bytes)
 
     def _run(self) -> None:

@@ -1,7 +1,8 @@
 """What the policy itself costs a call: CPU, round trips to Redis, memory. No transport, no worker.
 
 The steps of one call run in their order, as between two other calls: each of them alone in a
-loop would look half as dear. Medians over batches of process CPU time.
+loop would look half as dear. Medians over batches of process CPU time, of those at the
+processor's full speed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from gateway.limits.ledger import Exchange, Ledger  # noqa: E402
 from gateway.limits.redis_ledger import RedisLedger  # noqa: E402
 from gateway.policy.limits.lease import Report  # noqa: E402
 from inference_mesh.telemetry import configure_logging  # noqa: E402
+from tests.bench.full_speed import Clock, Sample, at_full_speed  # noqa: E402
 from tests.bench.policy_scene import STEPS, Asker, Scene, SceneSize, no_lap  # noqa: E402
 from tests.bench.report import Figure, print_table, write_report  # noqa: E402
 from tests.support.redis_server import redis_server  # noqa: E402
@@ -37,6 +39,8 @@ BOOKS = ("texts", "usage")
 """The steps that tell what was decided; the others decide it."""
 SIZE = SceneSize(keys=16, tenants=4, models=4, replicas=4)
 BATCH, BATCHES, WARM_UP = 256, 100, 10
+LONGEST_S = 20.0
+"""How long batches at full speed are waited for; what there is then has to do."""
 PACED_BATCH, PACED_S, PACE_S = 20, 20.0, 0.01
 ALONE_PACED_S = 5.0
 MEMORY_LIMIT_S = 300.0
@@ -49,12 +53,15 @@ MAX_GROWTH_SHARE = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """CPU of one call in µs: the median over batches, and of each step.
+    """CPU of one call in µs: the median over batches at full speed, and of each step.
 
+    all_us: the median over all batches, and full_share: which share of them was at full speed.
     paced_us: of calls that come one by one, so that the processor has forgotten their code.
     """
 
     median_us: float
+    all_us: float
+    full_share: float
     paced_us: float
     steps_us: dict[str, float]
 
@@ -120,11 +127,18 @@ async def _alone(folder: Path) -> Cost:
     scene = Scene(folder, SIZE, None)
     async with scene.opened():
         askers = [scene.asker(number) for number in range(BATCH)]
-        median_us = await _median(scene, askers)
+        samples = await _samples(scene, askers)
         steps = [await _steps(scene, askers) for _ in range(BATCHES)]
         paced_us, _ = await _paced(scene, ALONE_PACED_S)
+    undisturbed = at_full_speed(samples)
     medians = {step: statistics.median(one[step] for one in steps) for step in STEPS}
-    return Cost(median_us, paced_us, medians)
+    return Cost(
+        median_us=_median(undisturbed),
+        all_us=_median(samples),
+        full_share=len(undisturbed) / len(samples),
+        paced_us=paced_us,
+        steps_us=medians,
+    )
 
 
 async def _shared(folder: Path, url: str) -> Shared:
@@ -139,20 +153,27 @@ async def _shared(folder: Path, url: str) -> Shared:
         spent_s = time.monotonic() - started_s
         exchanges, for_rates = ledger.exchanges - exchanges, ledger.for_rates - for_rates
         waits = scene.waits_for_ledger - waits
-        median_us = await _median(scene, [scene.asker(number) for number in range(BATCH)])
+        samples = await _samples(scene, [scene.asker(number) for number in range(BATCH)])
+    median_us = _median(at_full_speed(samples))
     share = 1000 / calls
     return Shared(median_us, paced_us, calls / spent_s, exchanges * share, for_rates * share, waits * share)
 
 
-async def _median(scene: Scene, askers: Sequence[Asker]) -> float:
-    """CPU of a call in µs, the median over batches that follow each other."""
-    batches: list[float] = []
-    for number in range(-WARM_UP, BATCHES):
-        spent_us = await _batch(scene, askers)
-        if number >= 0:
-            batches.append(spent_us)
+async def _samples(scene: Scene, askers: Sequence[Asker]) -> list[Sample]:
+    """CPU of a call in µs in batches that follow each other, until enough were at full speed."""
+    for _ in range(WARM_UP):
+        await _batch(scene, askers)
         await asyncio.sleep(0)
-    return statistics.median(batches)
+    samples: list[Sample] = []
+    clock, until_s = Clock(), time.monotonic() + LONGEST_S
+    while len(samples) < BATCHES or (len(at_full_speed(samples)) < BATCHES and time.monotonic() < until_s):
+        samples.append(clock.sample(await _batch(scene, askers)))
+        await asyncio.sleep(0)
+    return samples
+
+
+def _median(samples: Sequence[Sample]) -> float:
+    return statistics.median(one.spent_us for one in samples)
 
 
 async def _paced(scene: Scene, for_s: float) -> tuple[float, int]:
@@ -227,6 +248,8 @@ def _cpu_figures(cost: Cost, interpreted: Cost) -> list[Figure]:
             target,
             holds=cost.median_us <= MAX_CPU_US,
         ),
+        _figure("  share of the batches at the processor's full speed, which count", cost.full_share),
+        _figure("  over all batches, also while the core was shared", cost.all_us),
         _figure(
             "  of it the decisions, without texts and record",
             decisions_us,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.policy.facts import Standing
 from gateway.policy.limits.call_slots import CallSlots
+from gateway.policy.limits.lease import Terms
 from gateway.policy.limits.request_lease import RequestLease
 from gateway.policy.limits.request_pace import RequestPace
 from gateway.policy.limits.rules import LimitRule
@@ -30,7 +32,7 @@ class CallAccounts:
     those, what it gives back at its end; windows: what it takes tokens of.
     """
 
-    __slots__ = ("accounts", "paces", "rules", "singles", "slots", "windows")
+    __slots__ = ("_kinds", "accounts", "paces", "rules", "singles", "slots", "windows")
 
     def __init__(self, rules: Sequence[LimitRule], accounts: Sequence[Account]) -> None:
         self.rules = rules
@@ -39,6 +41,10 @@ class CallAccounts:
         self.singles = tuple(one for one in accounts if isinstance(one, RequestLease | CallSlots))
         self.slots = tuple(one for one in accounts if isinstance(one, CallSlots))
         self.windows = tuple(one for one in accounts if isinstance(one, TokenWindow))
+        kinds: dict[str, list[Account]] = {}
+        for rule, account in zip(rules, accounts, strict=True):
+            kinds.setdefault(rule.kind, []).append(account)
+        self._kinds = tuple([tuple(kind) for kind in kinds.values()])
 
     def by_owner(self) -> tuple[CallAccounts, CallAccounts]:
         """The same apart: those of the caller alone, and those of the model."""
@@ -59,6 +65,20 @@ class CallAccounts:
             window.drawn += tokens
         return True
 
+    def tightest(self, now_s: float, terms: Terms) -> list[Standing]:
+        """How the account of each kind stands that has the least left: what a caller meets first."""
+        found: list[Standing] = []
+        for kind in self._kinds:
+            least, tight = -1, kind[0]
+            for one in kind:
+                left = one.left(now_s, terms)
+                if least < 0 or left < least:
+                    least, tight = left, one
+                elif left == least:
+                    tight = _later(tight, one, now_s, terms)
+            found.append(tight.standing(now_s, terms))
+        return found
+
     def _has_room(self, tokens: int, now_s: float) -> bool:
         for pace in self.paces:
             if now_s < pace.opens_s:
@@ -71,6 +91,11 @@ class CallAccounts:
                 if window.drawn + tokens > window.limit or now_s >= window.until_s:
                     return False
         return True
+
+
+def _later(one: Account, other: Account, now_s: float, terms: Terms) -> Account:
+    """Of two with as much left the one that is whole again later."""
+    return other if other.standing(now_s, terms).reset_s > one.standing(now_s, terms).reset_s else one
 
 
 def _of(both: Sequence[tuple[LimitRule, Account]]) -> CallAccounts:

@@ -85,19 +85,22 @@ class CallSlots(Room):
         """Whether forgetting it changes nothing."""
         return self.used == 0 and (self.is_alone or self.taken == 0)
 
-    def standing(self, now_s: float, terms: Terms) -> Standing:
-        """How the limit stands; consumes nothing."""
-        amount, is_degraded = self.rule.amount, terms.source is GONE
+    def left(self, now_s: float, terms: Terms) -> int:
+        """Calls that may begin now; consumes nothing."""
+        amount = self.rule.amount
         if terms.source is OWN:
             left = self.free
-        elif is_degraded:
+        elif terms.source is GONE:
             shared = self._share(now_s, terms) if self.rule.when_gone == "share" else 0
             left = max(self._leased(now_s), shared) - self.used
         else:
             left = max(self.free, 0) + min(self.remaining, amount - self.taken)
-        return Standing(
-            self.rule.name, "concurrency", amount, float(min(max(left, 0), amount)), 0, 0, is_degraded
-        )
+        return min(max(left, 0), amount)
+
+    def standing(self, now_s: float, terms: Terms) -> Standing:
+        """How the limit stands; consumes nothing."""
+        rule, left = self.rule, float(self.left(now_s, terms))
+        return Standing(rule.name, "concurrency", rule.amount, left, 0, 0, terms.source is GONE)
 
     def _check_alone(self, now_s: float, terms: Terms) -> float:
         if self.rule.when_gone == "refuse":

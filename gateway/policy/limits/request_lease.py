@@ -131,18 +131,22 @@ class RequestLease(Room):
         """Whether forgetting it changes nothing."""
         return max(self._reached_s, self._share_s) <= now_s and not self.has_spare
 
-    def standing(self, now_s: float, terms: Terms) -> Standing:
-        """How the limit stands; consumes nothing. A burst is what a window holds."""
+    def left(self, now_s: float, terms: Terms) -> int:
+        """Requests that may come now; consumes nothing. A burst is what a window holds."""
         rule = self.rule
-        is_degraded = terms.source is GONE
-        early_s = max(self._reached_s - now_s, 0.0)
         left = self.free if now_s < self.until_s else 0
-        if not is_degraded:
+        if terms.source is not GONE:
+            early_s = max(self._reached_s - now_s, 0.0)
             left += math.floor((rule.window_s - early_s) / rule.interval_s + ROUNDING_S)
         elif rule.when_gone == "share":
             left += self._left_of_share(now_s, terms)
-        remaining = float(min(max(left, 0), rule.amount))
-        return Standing(rule.name, "requests", rule.amount, remaining, rule.window_s, early_s, is_degraded)
+        return min(max(left, 0), rule.amount)
+
+    def standing(self, now_s: float, terms: Terms) -> Standing:
+        """How the limit stands; consumes nothing."""
+        rule, left = self.rule, float(self.left(now_s, terms))
+        early_s, is_degraded = max(self._reached_s - now_s, 0.0), terms.source is GONE
+        return Standing(rule.name, "requests", rule.amount, left, rule.window_s, early_s, is_degraded)
 
     def _check_alone(self, now_s: float, terms: Terms) -> float:
         if self.rule.when_gone == "refuse":

@@ -51,10 +51,16 @@ class RequestPace:
         """Whether forgetting it changes nothing."""
         return self._reached_s <= now_s
 
-    def standing(self, now_s: float, terms: Terms) -> Standing:
-        """How the limit stands; consumes nothing. A burst is what a window holds."""
+    def left(self, now_s: float, terms: Terms) -> int:
+        """Requests that may come now; consumes nothing. A burst is what a window holds."""
         rule = self.rule
         early_s = max(self._reached_s - now_s, 0.0)
-        left = math.floor((rule.window_s - early_s) / rule.interval_s + ROUNDING_S)
-        remaining = float(min(max(left, 0), rule.amount))
-        return Standing(rule.name, "requests", rule.amount, remaining, rule.window_s, early_s)
+        left = math.floor((rule.window_s - early_s) / self._interval_s + ROUNDING_S)
+        return min(max(left, 0), rule.amount)
+
+    def standing(self, now_s: float, terms: Terms) -> Standing:
+        """How the limit stands; consumes nothing."""
+        rule = self.rule
+        early_s = max(self._reached_s - now_s, 0.0)
+        left = float(self.left(now_s, terms))
+        return Standing(rule.name, "requests", rule.amount, left, rule.window_s, early_s)

@@ -93,22 +93,25 @@ class TokenWindow(Room):
         """Whether forgetting it changes nothing."""
         return now_s >= self.until_s or self.taken == 0 or (self.is_alone and self.used == 0)
 
-    def standing(self, now_s: float, terms: Terms) -> Standing:
-        """How the budget stands; consumes nothing."""
-        amount, left_s = self.rule.amount, self.until_s - now_s
-        if left_s <= 0:
-            remaining, left_s = amount, self._until_end(now_s)
-        elif terms.source is OWN:
-            remaining = self.free
+    def left(self, now_s: float, terms: Terms) -> int:
+        """Tokens that may still be taken of the window; consumes nothing."""
+        amount = self.rule.amount
+        if now_s >= self.until_s:
+            return amount
+        if terms.source is OWN:
+            left = self.free
         elif terms.source is GONE:
             shared = self._share(terms) if self.rule.when_gone == "share" else 0
-            remaining = max(self.taken, shared) - self.used
+            left = max(self.taken, shared) - self.used
         else:
-            remaining = min(self.remaining, amount - self.taken) + self.free
-        is_degraded = terms.source is GONE
-        left = float(min(max(remaining, 0), amount))
-        reset_s = left_s if left < amount else 0.0
-        return Standing(self.rule.name, "tokens", amount, left, self.rule.window_s, reset_s, is_degraded)
+            left = min(self.remaining, amount - self.taken) + self.free
+        return min(max(left, 0), amount)
+
+    def standing(self, now_s: float, terms: Terms) -> Standing:
+        """How the budget stands; consumes nothing."""
+        rule, left = self.rule, float(self.left(now_s, terms))
+        reset_s = max(self.until_s - now_s, 0.0) if left < rule.amount else 0.0
+        return Standing(rule.name, "tokens", rule.amount, left, rule.window_s, reset_s, terms.source is GONE)
 
     def _check_short(self, cost: Cost, now_s: float, terms: Terms) -> float:
         """The verdict where less than the wish is free."""

@@ -9,12 +9,12 @@ Sources: Thaler & Ravishankar 1998 (rendezvous hashing); Mirrokni, Thorup & Zadi
 
 from __future__ import annotations
 
-import hashlib
 import math
 import zlib
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
+from gateway.policy.routing.replica import Replica, weight_of, work_of
 from inference_mesh.v1 import payload_pb2
 
 BOUND = 1.25
@@ -27,21 +27,7 @@ _MASK = 0xFFFFFFFF
 _FACTOR = 0x45D9F3B
 
 
-class Candidate(Protocol):
-    """A replica that could take the call."""
-
-    @property
-    def address_hash(self) -> int:
-        """Of its address: `address_hash`."""
-
-    def work(self, now_s: float) -> float:
-        """Calls that it works on."""
-
-    def weight(self, now_s: float) -> float:
-        """How much it takes, relative to the others."""
-
-
-C = TypeVar("C", bound=Candidate)
+R = TypeVar("R", bound=Replica)
 
 
 def beginning_of(generate: payload_pb2.Generate, source: str | None) -> bytes:
@@ -62,20 +48,15 @@ def prefix_hash(salt: str, beginning: bytes) -> int:
     return zlib.crc32(beginning, zlib.crc32(salt.encode("utf-8", "surrogatepass")))
 
 
-def address_hash(address: str) -> int:
-    """32 bits that stand for a replica."""
-    return int.from_bytes(hashlib.blake2b(address.encode(), digest_size=4).digest(), "little")
-
-
-def by_prefix(candidates: Sequence[C], prefix: int, now_s: float) -> tuple[C, bool] | None:
+def by_prefix(candidates: Sequence[R], prefix: int, now_s: float) -> tuple[R, bool] | None:
     """The first replica of the prefix's ranking that is not over its bound; None without any.
 
     And whether it is the very first.
     """
     first, first_score, works, weights = None, -1, 0.0, 0.0
     for one in candidates:
-        works += one.work(now_s)
-        weights += one.weight(now_s)
+        works += work_of(one, now_s)
+        weights += weight_of(one, now_s)
         score = _score(prefix, one.address_hash)
         if score > first_score:
             first, first_score = one, score
@@ -88,9 +69,9 @@ def by_prefix(candidates: Sequence[C], prefix: int, now_s: float) -> tuple[C, bo
     return max(others, key=lambda one: _score(prefix, one.address_hash)), False
 
 
-def _has_room(one: Candidate, per_weight: float, now_s: float) -> bool:
+def _has_room(one: Replica, per_weight: float, now_s: float) -> bool:
     """Whether a replica is not over its bound."""
-    return one.work(now_s) < math.ceil(per_weight * one.weight(now_s))
+    return work_of(one, now_s) < math.ceil(per_weight * weight_of(one, now_s))
 
 
 def _until_user(chat: payload_pb2.Chat) -> list[str]:

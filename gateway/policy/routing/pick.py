@@ -5,26 +5,16 @@ Source: Mitzenmacher 2001, The Power of Two Choices in Randomized Load Balancing
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-REPORT_HALF_LIFE_S = 1.0
-"""After so long half of what a report said of others' work is taken to be done."""
+from gateway.policy.routing.replica import Replica, load_of
 
-
-class Candidate(Protocol):
-    """A replica that could take the call."""
-
-    def load(self, now_s: float) -> float:
-        """How long a call would wait there, in a measure that all replicas share."""
+R = TypeVar("R", bound=Replica)
 
 
-C = TypeVar("C", bound=Candidate)
-
-
-def pick(candidates: Sequence[C], now_s: float, rng: random.Random) -> C | None:
+def pick(candidates: Sequence[R], now_s: float, rng: random.Random) -> R | None:
     """The less loaded one of two; a tie goes to the first drawn.
 
     None if there is no candidate. A tie by name would leave the last replica cold whenever
@@ -32,17 +22,9 @@ def pick(candidates: Sequence[C], now_s: float, rng: random.Random) -> C | None:
     """
     if not candidates:
         return None
-    if len(candidates) == 1:
+    count = len(candidates)
+    if count == 1:
         return candidates[0]
-    first, second = rng.sample(candidates, 2)
-    return second if second.load(now_s) < first.load(now_s) else first
-
-
-def others_work(reported: int, report_age_s: float) -> float:
-    """Calls of other gateways at a replica, from what it reported so long ago."""
-    return reported * math.pow(0.5, max(report_age_s, 0.0) / REPORT_HALF_LIFE_S)
-
-
-def load_of(work: float, weight: float) -> float:
-    """The load that one more call would meet. work: calls there; weight: how much it takes, above 0."""
-    return (work + 1.0) / weight
+    drawn = int(rng.random() * count)
+    first, second = candidates[drawn], candidates[(drawn + 1 + int(rng.random() * (count - 1))) % count]
+    return second if load_of(second, now_s) < load_of(first, now_s) else first

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from gateway.policy.routing.affinity import address_hash, beginning_of, by_prefix, prefix_hash
+from gateway.policy.routing.affinity import beginning_of, by_prefix, prefix_hash
 from gateway.policy.routing.pick import pick
-from gateway.policy.routing.replica import Replica
+from gateway.policy.routing.replica import Replica, address_hash
 from gateway.policy.routing.slow_start import share_of
 from inference_mesh.load_report import LoadReport
 from inference_mesh.v1 import payload_pb2
