@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 import uvloop
 
 from gateway import compiled
 
+# gRPC reads it when it is imported. Its own lines, one for each handshake that fails, are no events.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 IS_COMPILED = compiled.use()  # before the imports below, which it changes
 
 from gateway.server import Gateway  # noqa: E402
 from gateway.settings import GatewaySettings  # noqa: E402
-from inference_mesh import telemetry  # noqa: E402
+from inference_mesh import telemetry, tracing  # noqa: E402
 from inference_mesh.config.errors import ConfigError  # noqa: E402
 from inference_mesh.lifecycle import run_service  # noqa: E402
 from inference_mesh.settings import SettingsError, load_settings  # noqa: E402
@@ -29,7 +32,7 @@ def main() -> None:
         print(f"gateway: {error}", file=sys.stderr)
         raise SystemExit(USAGE_ERROR) from None
     telemetry.configure_logging("gateway", settings.log_level, settings.log_format)
-    telemetry.configure_tracing("gateway", settings.otlp_endpoint)
+    tracing.configure_tracing("gateway", settings.otlp_endpoint, settings.trace_sample_ratio)
     telemetry.get_logger(__name__).info("policy loaded", compiled=IS_COMPILED)
     service = run_service(Gateway(settings), drain_delay_s=settings.drain_delay_s, grace_s=settings.grace_s)
     try:

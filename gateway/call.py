@@ -33,7 +33,7 @@ from inference_mesh.metadata import (
     TOKEN_BUDGET,
     VERSION,
 )
-from inference_mesh.telemetry import trace_metadata
+from inference_mesh.tracing import trace_metadata
 from inference_mesh.v1 import payload_pb2
 
 HOP_SHARE, LONGEST_HOP_S = 0.02, 0.05
@@ -64,7 +64,7 @@ class Call:
     caller wrote it. failed: targets that were asked before another one took over. own_deadline: the
     caller's, before the model's limit. defaults: what a worker puts where a request says nothing.
     prompt_tokens, usage: what the worker said, None before. delivered: messages that the client
-    has; delivered_tokens: of those, tokens of generate.
+    has; delivered_tokens: of those, tokens of generate; last_message: the last of them.
     """
 
     method: str
@@ -90,6 +90,7 @@ class Call:
     resumed: int = 0
     delivered: int = 0
     delivered_tokens: int = 0
+    last_message: bytes = b""
     prompt_tokens: int | None = None
     usage: payload_pb2.Usage | None = None
     first_token_at_s: float | None = None
@@ -157,9 +158,9 @@ class Call:
     def initial_metadata(self) -> Pairs:
         """What the caller is told before the answer: its tightest limits, and where the answer comes from."""
         told: list[tuple[str, str | bytes]] = []
-        standings = self.standings
-        if standings:
-            told.append((LIMITS, limit_standing.encode(limit_standing.tightest(standings))))
+        tightest = self._tightest()
+        if tightest:
+            told.append((LIMITS, limit_standing.encode(tightest)))
         if self.cache:
             told.append((CACHE, self.cache))
         if self.method in STREAMING_METHODS:
@@ -198,6 +199,12 @@ class Call:
         if self._is_degraded():
             text += f";degraded={','.join(one.name for one in self.standings if one.is_degraded)}"
         return text
+
+    def _tightest(self) -> list[Standing]:
+        """Of each kind of limit the standing with the least left."""
+        if len(self.grants) == 1:
+            return self.grants[0].tightest
+        return limit_standing.tightest(self.standings)
 
     def _is_degraded(self) -> bool:
         """Whether a limit was decided without the shared ledger."""

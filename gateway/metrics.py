@@ -39,7 +39,7 @@ class GatewayMetrics:
         self.registry_reloads, self.registry_is_good = self._of_file("registry", "the model registry")
         self._certificate_ends = Gauge(
             "mesh_gateway_certificate_expiry_timestamp_seconds",
-            "Unix time at which a certificate of the gRPC port ends; by the setting that names its file.",
+            "Unix time at which a certificate ends; by the setting that names its file.",
             ("certificate",),
             registry=self.registry,
         )

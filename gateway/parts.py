@@ -44,6 +44,7 @@ from gateway.upstream.fleet import Fleet
 from gateway.upstream.http_services import HttpServices
 from gateway.upstream.metrics import UpstreamMetrics
 from gateway.upstream.relay import Relay
+from gateway.upstream.worker_connections import WorkerConnections
 from gateway.usage.metrics import UsageMetrics
 from gateway.usage.usage_log import UsageLog
 from inference_mesh.config.models_file import ModelEntry
@@ -60,8 +61,9 @@ class Parts:
         registry, limit = self.metrics.registry, settings.max_message_bytes
         self.health = HealthBoard(self.models_ready)
         self._upstream_metrics = UpstreamMetrics(registry)
+        self.worker_connections = WorkerConnections(settings.worker_tls, max_message_bytes=limit)
         self.fleet = Fleet(
-            self.background, self._upstream_metrics, max_message_bytes=limit, on_change=self._replicas_changed
+            self.background, self._upstream_metrics, self.worker_connections, on_change=self._replicas_changed
         )
         self.identities = Identities(
             settings.keys, settings.tenants, requires_key=settings.requires_key, metrics=self.metrics

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 
 from gateway.front.admin_servicer import ADMIN_SERVICE
 from gateway.front.explain_servicer import POLICY_SERVICE
-from gateway.identity.peer_certificate import ServerCertificates
+from gateway.identity.certificate_ends import ends_at_s
 from gateway.methods import NATIVE_SERVICE, OIP_SERVICE
 from gateway.metrics import GatewayMetrics
 from gateway.parts import Parts
@@ -22,6 +22,7 @@ from inference_mesh.health_board import HEALTH_SERVICE
 from inference_mesh.http_server import HttpServer, Readiness, operations_routes
 from inference_mesh.lifecycle import write_port_file
 from inference_mesh.process_metrics import ProcessMetrics
+from inference_mesh.server_certificates import ServerCertificates
 from inference_mesh.status_interceptor import StatusInterceptor
 from inference_mesh.v1 import admin_pb2, policy_pb2
 
@@ -61,8 +62,11 @@ class Gateway:
     async def start(self) -> None:
         """Read the files, probe the replicas, listen, then report SERVING."""
         parts = self._parts
+        self._load_worker_tls()
         self._process.start()
         await parts.background.open()
+        if parts.worker_connections.tls is not None:
+            parts.background.spawn("watch the TLS to workers", self._renew_worker_tls)
         if parts.usage_log is not None:
             parts.usage_log.open()
         parts.background.spawn("limits", parts.limiter.run)
@@ -107,7 +111,8 @@ class Gateway:
         for target in parts.fleet.targets:
             name, pool = f"model {target.entry.name}", target.pool
             name = f"{name} version {target.version}" if target.entry.versions else name
-            detail[name] = f"{len(pool.ready)} of {len(pool.endpoints)} replicas ready"
+            trouble = f"; {pool.trouble}" if pool.trouble else ""
+            detail[name] = f"{len(pool.ready)} of {len(pool.endpoints)} replicas ready{trouble}"
         is_ready = self._is_serving and parts.registry.is_loaded and parts.identities.lets_callers_in
         return Readiness(is_ready, detail)
 
@@ -125,6 +130,16 @@ class Gateway:
                 break
             await asyncio.sleep(QUIET_S / 5)
         return now_s - started_s
+
+    def _load_worker_tls(self) -> None:
+        connections = self._parts.worker_connections
+        connections.load()
+        self.metrics.watch_certificates(
+            lambda: ends_at_s(connections.pem, "worker_tls_cert", "worker_tls_ca")
+        )
+
+    async def _renew_worker_tls(self) -> None:
+        await self._parts.worker_connections.watch(self._parts.fleet.reopen)
 
     async def _listen(self) -> None:
         settings = self._settings
@@ -147,7 +162,7 @@ class Gateway:
         if settings.tls_cert is None or settings.tls_key is None:
             return server.add_insecure_port(address)
         certificates = ServerCertificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-        self.metrics.watch_certificates(certificates.ends_at_s)
+        self.metrics.watch_certificates(lambda: ends_at_s(certificates.next(), "tls_cert", "tls_client_ca"))
         return server.add_secure_port(address, certificates.credentials())
 
     def _add_services(self, server: grpc.aio.Server) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from inference_mesh.client_tls import ClientTls, client_tls
 from inference_mesh.settings import ServiceSettings
 
 
@@ -34,6 +35,20 @@ class GatewaySettings(ServiceSettings):
         description="Certificate authority (PEM) of client certificates. Every caller must then show one, "
         "also the bridge and those with a key or token; absent = none is asked for. "
         "Its names may be a tenant's.",
+    )
+    worker_tls_ca: Path | None = Field(
+        None,
+        description="Certificate authority (PEM) of the workers, which are then called with TLS; absent = "
+        "plaintext. Read again when it changes, as the two below.",
+    )
+    worker_tls_cert: Path | None = Field(
+        None, description="Certificate (PEM) that the gateway shows workers with tls_client_ca."
+    )
+    worker_tls_key: Path | None = Field(None, description="Private key (PEM) of that certificate.")
+    worker_tls_name: str = Field(
+        "",
+        description="Name that the certificate of every worker is checked for; empty = the registry's: the "
+        "service, or the host of the endpoint.",
     )
     redis_url: str | None = Field(
         None,
@@ -82,7 +97,19 @@ class GatewaySettings(ServiceSettings):
             raise ValueError("tls_cert and tls_key belong together")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("tls_client_ca needs tls_cert and tls_key")
+        _ = self.worker_tls
         return self
+
+    @property
+    def worker_tls(self) -> ClientTls | None:
+        """TLS of the connections to workers; None = plaintext."""
+        return client_tls(
+            self.worker_tls_ca,
+            self.worker_tls_cert,
+            self.worker_tls_key,
+            self.worker_tls_name,
+            called="worker_tls_{}",
+        )
 
     @property
     def requires_key(self) -> bool:

@@ -65,12 +65,19 @@ def open_channel(
 
     tls: None = plaintext. Raises ConfigError if one of its files is missing or wrong.
     """
-    options = channel_options(max_message_bytes)
     if tls is None:
-        return grpc.aio.insecure_channel(target, options=options)
-    if tls.name:
-        options.append(("grpc.ssl_target_name_override", tls.name))
-    return grpc.aio.secure_channel(target, tls.credentials(), options=options)
+        return grpc.aio.insecure_channel(target, options=channel_options(max_message_bytes))
+    return open_secure_channel(target, tls.credentials(), tls.name, max_message_bytes=max_message_bytes)
+
+
+def open_secure_channel(
+    target: str, credentials: grpc.ChannelCredentials, name: str, *, max_message_bytes: int
+) -> grpc.aio.Channel:
+    """A channel with TLS; name: what the certificate is checked for, empty = the host of the target."""
+    options = channel_options(max_message_bytes)
+    if name:
+        options.append(("grpc.ssl_target_name_override", name))
+    return grpc.aio.secure_channel(target, credentials, options=options)
 
 
 def address_text(host: str, port: int) -> str:

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from inference_mesh import json_payload
 from inference_mesh.channels import open_channel
@@ -26,7 +27,6 @@ from inference_mesh.client_tls import ClientTls
 from inference_mesh.errors import MeshError, PayloadMismatchError, UnavailableError
 from inference_mesh.metadata import API_KEY, REQUEST_ID
 from inference_mesh.status_interceptor import error_from_rpc
-from inference_mesh.telemetry import trace_metadata
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2, policy_pb2, policy_pb2_grpc
 
 DEFAULT_TIMEOUT_S = 60.0
@@ -178,7 +178,9 @@ class MeshClient:
         return mesh_error
 
     def _options(self, request_id: str, timeout_s: float | None) -> dict[str, Any]:
-        metadata = trace_metadata()
+        carrier: dict[str, str] = {}
+        TraceContextTextMapPropagator().inject(carrier)  # of the program that uses this client
+        metadata = list(carrier.items())
         if self._api_key:
             metadata.append((API_KEY, self._api_key))
         if request_id:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from inference_mesh import telemetry
+from inference_mesh import telemetry, tracing
 
 log = telemetry.get_logger(__name__)
 
@@ -58,7 +58,7 @@ async def run_service(service: Service, *, drain_delay_s: float, grace_s: float)
         await service.drain()
         await asyncio.sleep(drain_delay_s)
         await service.stop(grace_s)
-        if not await asyncio.to_thread(telemetry.shutdown_tracing, FLUSH_LIMIT_S):
+        if not await asyncio.to_thread(tracing.shutdown_tracing, FLUSH_LIMIT_S):
             log.warning("traces lost", reason="the collector did not take them in time")
         log.info("stopped")
 

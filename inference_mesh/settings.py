@@ -33,6 +33,12 @@ class ServiceSettings(BaseSettings):
     otlp_endpoint: str | None = Field(
         None, description="OTLP gRPC endpoint for traces, e.g. http://collector:4317; unset = no export."
     )
+    trace_sample_ratio: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of the calls that are traced, of those whose caller has not decided that.",
+    )
     host: str = Field("127.0.0.1", description="Address that the servers listen on; 0.0.0.0 in a pod.")
     http_port: int = Field(8080, ge=0, le=65535, description="HTTP port; 0 = any free one.")
     drain_delay_s: float = Field(

@@ -1,34 +1,24 @@
-"""Logs and traces: events with fields on standard error, spans by OTLP when configured.
+"""Logs: events with fields on standard error, each with the ids of its request and its trace.
 
-Owns the form of a log line and the context that travels between hops. Never logs a prompt,
-a completion or a credential; callers pass fields, not texts of users.
+Owns the form of a log line. Never logs a prompt, a completion or a credential: callers pass
+fields, not texts of users, and of an exception its class and frames are told, not its message.
 """
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import json
 import logging
+import re
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+import traceback
 
-from opentelemetry import trace
-from opentelemetry.context import attach
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-from inference_mesh.metadata import TRACE_PARENT, TRACE_STATE, Metadata, value_of
+from inference_mesh.tracing import current_trace_id
 
 current_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 
-SPAN_KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT, "internal": SpanKind.INTERNAL}
+_REPR = re.compile(r"[<(\n]")
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -77,12 +67,12 @@ class JsonFormatter(logging.Formatter):
             "time": _iso_time(record.created),
             "level": record.levelname.lower(),
             "service": self._service,
-            "event": record.getMessage(),
+            "event": _event(record),
             **_context_fields(),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = exception_text(record.exc_info[1])
         return json.dumps(line, default=str)
 
 
@@ -98,8 +88,8 @@ class TextFormatter(logging.Formatter):
         fields = {**_context_fields(), **getattr(record, "fields", {})}
         details = " ".join(f"{key}={value}" for key, value in fields.items())
         head = f"{_iso_time(record.created)} {record.levelname:<7} {self._service}"
-        line = f"{head}: {record.getMessage()} {details}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = f"{head}: {_event(record)} {details}"
+        return f"{line}\n{exception_text(record.exc_info[1])}" if record.exc_info else line
 
 
 def configure_logging(service: str, level: str = "info", log_format: str = "json") -> None:
@@ -113,74 +103,27 @@ def configure_logging(service: str, level: str = "info", log_format: str = "json
         logging.getLogger(noisy).setLevel(max(LEVELS[level], logging.WARNING))
 
 
-def configure_tracing(service: str, otlp_endpoint: str | None) -> None:
-    """Record spans; export them by OTLP where an endpoint is given."""
-    # Not at the exit as well: `shutdown_tracing` has a limit, and that has none.
-    provider = TracerProvider(resource=Resource.create({"service.name": service}), shutdown_on_exit=False)
-    if otlp_endpoint:
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+def exception_text(error: BaseException | None) -> str:
+    """The class and the frames of an exception and of those that it came from; no message.
 
-        insecure = not otlp_endpoint.startswith("https://")
-        provider.add_span_processor(
-            BatchSpanProcessor(OTLPSpanExporter(endpoint=otlp_endpoint, insecure=insecure))
-        )
-    trace.set_tracer_provider(provider)
-
-
-def shutdown_tracing(limit_s: float) -> bool:
-    """Send what is left; blocks up to the limit. False if that was not enough."""
-    provider = trace.get_tracer_provider()
-    if not isinstance(provider, TracerProvider):
-        return True
-    # A daemon: a collector that does not answer holds up no process that wants to end.
-    flushing = threading.Thread(target=provider.shutdown, name="flush-traces", daemon=True)
-    flushing.start()
-    flushing.join(limit_s)
-    return not flushing.is_alive()
-
-
-@contextlib.contextmanager
-def span(
-    name: str, *, metadata: Metadata | None = None, kind: str = "internal", **attributes: Any
-) -> Iterator[Span]:
-    """A span around a block, child of the caller's where `metadata` carries a traceparent.
-
-    kind: "server", "client" or "internal". An exception marks the span as failed by its
-    class alone: messages may hold what a user sent.
+    A message may quote what a user sent. Only the system's own words for an error of the system
+    are told, such as "Connection refused".
     """
-    context = _context_of(metadata) if metadata is not None else None
-    tracer = trace.get_tracer("inference_mesh")
-    current = tracer.start_span(name, context=context, kind=SPAN_KINDS[kind], attributes=attributes)
-    token = attach(trace.set_span_in_context(current))
-    try:
-        yield current
-    except BaseException as error:
-        current.set_status(Status(StatusCode.ERROR, type(error).__name__))
-        raise
-    finally:
-        # A stream that its caller left may be closed in another context, where nothing is to be
-        # restored; OpenTelemetry's own detach logs a traceback then.
-        with contextlib.suppress(ValueError):
-            token.var.reset(token)
-        current.end()
+    if error is None:
+        return ""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    said = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+    text = f"{frames}{type(error).__name__}{said}"
+    if isinstance(error, BaseExceptionGroup):
+        text += "".join(f"\nwithin it:\n{exception_text(one)}" for one in error.exceptions)
+    origin = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return f"{exception_text(origin)}\nfollowed by:\n{text}" if origin is not None else text
 
 
-def trace_metadata() -> list[tuple[str, str]]:
-    """traceparent and tracestate of the current span, for the next hop."""
-    carrier: dict[str, str] = {}
-    TraceContextTextMapPropagator().inject(carrier)
-    return list(carrier.items())
-
-
-def current_trace_id() -> str:
-    """The trace id as 32 hex digits; empty outside a span."""
-    context = trace.get_current_span().get_span_context()
-    return f"{context.trace_id:032x}" if context.is_valid else ""
-
-
-def _context_of(metadata: Metadata) -> Any:
-    carrier = {name: value_of(metadata, name) for name in (TRACE_PARENT, TRACE_STATE)}
-    return TraceContextTextMapPropagator().extract({key: value for key, value in carrier.items() if value})
+def _event(record: logging.LogRecord) -> str:
+    """The name of what happened. asyncio adds the reprs of tasks and arguments: they are left out."""
+    message = record.getMessage()
+    return _REPR.split(message, maxsplit=1)[0].strip() if record.name == "asyncio" else message
 
 
 def _context_fields() -> dict[str, str]:

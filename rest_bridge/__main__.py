@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import uvloop
 
-from inference_mesh import telemetry
+from inference_mesh import telemetry, tracing
 from inference_mesh.config.errors import ConfigError
 from inference_mesh.lifecycle import run_service
 from inference_mesh.settings import SettingsError, load_settings
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
     telemetry.configure_logging(SERVICE, settings.log_level, settings.log_format)
-    telemetry.configure_tracing(SERVICE, settings.otlp_endpoint)
+    tracing.configure_tracing(SERVICE, settings.otlp_endpoint, settings.trace_sample_ratio)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings))

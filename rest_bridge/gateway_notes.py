@@ -10,6 +10,7 @@ from typing import Any
 
 from inference_mesh import limit_standing
 from inference_mesh.metadata import CACHE, DECISION, DELIVERED, LIMITS, value_of
+from inference_mesh.v1 import payload_pb2
 from rest_bridge.limit_headers import Headers, limit_headers
 
 SCOPE_KEY = "rest_bridge.gateway_notes"
@@ -22,6 +23,10 @@ class GatewayNotes:
 
     def __init__(self) -> None:
         self._values: dict[str, str] = {}
+        self.usage = payload_pb2.Usage()
+        """What the call used, as far as the gateway has told it."""
+        self.broken_by = ""
+        """Name of the code that a stream ended with after its answer had begun."""
 
     def take(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> None:
         """Note what of a call's metadata concerns the client; later ones replace earlier ones."""
@@ -36,6 +41,11 @@ class GatewayNotes:
         """Tokens (else messages) of a stream that the gateway sent; None if it has not said."""
         value = self._values.get(DELIVERED, "")
         return int(value) if value.isdecimal() and len(value) < 10 else None
+
+    @property
+    def decision(self) -> str:
+        """How the gateway served the call; empty if it has not said."""
+        return self._values.get(DECISION, "")
 
     def headers(self) -> Headers:
         """The headers of the answer, as far as the gateway has told them."""

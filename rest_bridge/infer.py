@@ -15,6 +15,7 @@ from inference_mesh import http_errors, json_payload, strict_json, telemetry
 from inference_mesh.asgi_limits import Receive, Scope, Send
 from inference_mesh.errors import InvalidInputError, PayloadMismatchError
 from inference_mesh.request_ids import request_id_from
+from inference_mesh.tracing import exemplar
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from rest_bridge import sse
 from rest_bridge.client_watch import while_wanted
@@ -121,12 +122,13 @@ class InferEndpoint:
                         is_begun = True
                         await send({"type": "http.response.start", "status": 200, "headers": sse.HEADERS})
                         seconds = time.monotonic() - started
-                        self._metrics.first_event_seconds.labels(route_of(scope)).observe(seconds)
+                        self._metrics.first_event_seconds.labels(route_of(scope)).observe(seconds, exemplar())
                     await send({"type": "http.response.body", "body": event, "more_body": True})
                     delivered_tokens += len(piece.output.generate.tokens)
         except Exception as error:
             if not is_begun:
                 raise
+            caller.notes.broken_by = mesh_error_of(error).code.name
             await self._end_with_error(error, delivered_tokens or caller.notes.delivered, send)
             return
         await send({"type": "http.response.body", "body": sse.DONE})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from inference_mesh.tracing import exemplar
+
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -46,4 +48,4 @@ class BridgeMetrics:
     def count(self, route: str, method: str, code: int, seconds: float) -> None:
         """Count one answered request; `route` is a template, never a path that a client sent."""
         self.requests.labels(route, method if method in METHODS else "other", str(code)).inc()
-        self.request_seconds.labels(route).observe(seconds)
+        self.request_seconds.labels(route).observe(seconds, exemplar())

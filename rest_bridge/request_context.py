@@ -13,10 +13,10 @@ from collections.abc import Iterable
 
 from opentelemetry.trace import Span
 
-from inference_mesh import telemetry
+from inference_mesh import telemetry, tracing
 from inference_mesh.asgi_limits import AsgiApp, Message, Receive, Scope, Send
 from inference_mesh.errors import InvalidInputError
-from inference_mesh.metadata import REQUEST_ID, TRACE_PARENT, TRACE_STATE
+from inference_mesh.metadata import REQUEST_ID, TRACE_PARENT, TRACE_STATE, Metadata
 from inference_mesh.request_ids import request_id_from
 from rest_bridge.gateway_notes import notes_of
 from rest_bridge.metrics import BridgeMetrics
@@ -49,8 +49,7 @@ class RequestContext:
         if scope["path"] in QUIET_ROUTES:
             await self._measured(scope, headers, receive, send)
             return
-        trace = [(name, value) for name, value in headers.items() if name in (TRACE_PARENT, TRACE_STATE)]
-        with telemetry.span(f"bridge {scope['method']}", metadata=trace, kind="server") as span:
+        with tracing.span(f"bridge {scope['method']}", metadata=_trace_of(scope), kind="server") as span:
             started = time.monotonic()
             status = CLIENT_LEFT
             try:
@@ -104,9 +103,30 @@ def _text_headers(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
 
 
+def _trace_of(scope: Scope) -> Metadata:
+    """traceparent and tracestate; what several headers tell of the state is one list."""
+    told = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+    parents = [pair for pair in told if pair[0] == TRACE_PARENT]
+    states = [value for name, value in told if name == TRACE_STATE]
+    return [*parents[:1], (TRACE_STATE, ",".join(states))] if states else parents[:1]
+
+
 def _record(span: Span, scope: Scope, status: int, seconds: float) -> None:
     route = route_of(scope)
     span.update_name(f"bridge {scope['method']} {route}")
+    span.set_attribute("http.request.method", scope["method"])
     span.set_attribute("http.route", route)
     span.set_attribute("http.response.status_code", status)
-    log.info("request", method=scope["method"], route=route, status=status, duration_s=round(seconds, 6))
+    notes = notes_of(scope)
+    log.info(
+        "request",
+        method=scope["method"],
+        route=route,
+        status=status,
+        broken_by=notes.broken_by,
+        decision=notes.decision,
+        duration_s=round(seconds, 6),
+        prompt_tokens=notes.usage.prompt_tokens,
+        completion_tokens=notes.usage.completion_tokens,
+        cached_tokens=notes.usage.cached_tokens,
+    )

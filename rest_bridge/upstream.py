@@ -26,8 +26,9 @@ from inference_mesh.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from inference_mesh.metadata import API_KEY, AUTHORIZATION, REQUEST_ID, TRACE_PARENT
+from inference_mesh.metadata import API_KEY, AUTHORIZATION, REQUEST_ID
 from inference_mesh.status_interceptor import STATUS_DETAILS, error_from_rpc
+from inference_mesh.tracing import trace_metadata
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc
 from rest_bridge.gateway_notes import GatewayNotes
 
@@ -60,8 +61,8 @@ class Caller:
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """All that passes to the gateway: credentials, request id, trace, forwarded headers."""
-        trace = [(name, value) for name, value in telemetry.trace_metadata() if name == TRACE_PARENT]
-        return (*self.credentials, *self.forwarded, (REQUEST_ID, telemetry.current_request_id.get()), *trace)
+        own = (REQUEST_ID, telemetry.current_request_id.get())
+        return (*self.credentials, *self.forwarded, own, *trace_metadata())
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class Upstream:
             answer = await call
             caller.notes.take(await call.initial_metadata())
             caller.notes.take(await call.trailing_metadata())
+        caller.notes.usage = answer.usage
         return answer
 
     async def infer_stream(
@@ -126,6 +128,8 @@ class Upstream:
             with _typed_errors(caller.notes):
                 caller.notes.take(await call.initial_metadata())
                 async for piece in call:
+                    if piece.HasField("usage"):
+                        caller.notes.usage = piece.usage
                     yield piece
         except UnavailableError as error:
             raise _broken(error) if piece is not None else error from None

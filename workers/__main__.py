@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import uvloop
 
-from inference_mesh import telemetry
+from inference_mesh import telemetry, tracing
+from inference_mesh.config.errors import ConfigError
 from inference_mesh.lifecycle import run_service
 from inference_mesh.settings import SettingsError, load_settings
 from workers.engine import Engine
@@ -21,7 +22,7 @@ from workers.settings import WorkerSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a worker; exit code 2 and one sentence if a setting is wrong, 1 if it cannot listen."""
+    """Run a worker; exit code 2 and one sentence if a setting or its file is wrong, 1 if it cannot listen."""
     flags = vars(_parser().parse_args(arguments))
     try:
         settings = load_settings(WorkerSettings, flags)
@@ -31,10 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
     telemetry.configure_logging(f"worker-{settings.name}", settings.log_level, settings.log_format)
-    telemetry.configure_tracing(f"worker-{settings.name}", settings.otlp_endpoint)
+    tracing.configure_tracing(f"worker-{settings.name}", settings.otlp_endpoint, settings.trace_sample_ratio)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(_serve(settings, engine, metrics))
+        except ConfigError as error:
+            print(error, file=sys.stderr)
+            raise SystemExit(2) from None
         except (OSError, RuntimeError) as error:
             print(f"cannot serve: {error}", file=sys.stderr)
             raise SystemExit(1) from None

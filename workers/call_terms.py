@@ -12,7 +12,7 @@ from inference_mesh import metadata
 from inference_mesh.errors import InvalidInputError
 from inference_mesh.metadata import Metadata
 from inference_mesh.v1 import payload_pb2
-from workers.engine import EngineRequest
+from workers.engine import EngineRequest, Stage
 from workers.priority import Priority
 
 MOST_TOKENS = 2**31 - 1
@@ -20,11 +20,16 @@ MOST_BUDGET = 10**18
 PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 
-def engine_request(payload: payload_pb2.Payload, deadline: float | None, sent: Metadata) -> EngineRequest:
+def engine_request(
+    payload: payload_pb2.Payload,
+    deadline: float | None,
+    sent: Metadata,
+    stages: list[Stage] | None = None,
+) -> EngineRequest:
     """The request for an engine: a payload on the terms of the metadata that came with it.
 
-    deadline: in the seconds of the event loop's clock; None = no limit. Raises InvalidInputError
-    naming the metadata that is malformed.
+    deadline: in the seconds of the event loop's clock; None = no limit. stages: as in EngineRequest.
+    Raises InvalidInputError naming the metadata that is malformed.
     """
     return EngineRequest(
         payload=_filled(payload, metadata.bytes_of(sent, metadata.DEFAULTS)),
@@ -33,6 +38,7 @@ def engine_request(payload: payload_pb2.Payload, deadline: float | None, sent: M
         token_budget=_count(sent, metadata.TOKEN_BUDGET, 0, MOST_BUDGET),
         tenant=metadata.value_of(sent, metadata.TENANT) or "",
         priority=_priority(sent),
+        stages=stages,
     )
 
 

@@ -1,7 +1,7 @@
 """The one way of a request through a worker, whatever protocol it came by.
 
-Owns the checks that do not depend on the engine, the metrics, the span and the access-log
-line of each call. Protocols turn their messages into `CallFacts` and a payload.
+Owns the checks that do not depend on the engine, and the span of each call. Protocols turn
+their messages into `CallFacts` and a payload; what a call leaves behind, `call_record` notes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import asyncio
 import contextlib
 import copy
 import dataclasses
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import TypeAlias, cast
 
-from inference_mesh import load_report, metadata, telemetry
+from inference_mesh import load_report, metadata, telemetry, tracing
 from inference_mesh.errors import (
     InvalidInputError,
     MeshError,
@@ -26,13 +25,11 @@ from inference_mesh.errors import (
 from inference_mesh.metadata import Metadata
 from inference_mesh.request_ids import request_id_from
 from inference_mesh.v1 import inference_pb2, payload_pb2
+from workers.call_record import CallRecord
 from workers.call_terms import engine_request
 from workers.engine import Chunk, Engine, Load
 from workers.metrics import WorkerMetrics
 from workers.task_check import check_kind
-from workers.token_pace import TokenPace
-
-log = telemetry.get_logger(__name__)
 
 CANCELLED = "CANCELLED"
 DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
@@ -130,35 +127,30 @@ class Calls:
 
         read: asked only for a model that is meant and ready, so that its refusals count too.
         """
-        with self._observed(facts) as started:
+        with self._observed(facts) as record:
             self.check_target(facts)
             self.check_ready()
             model = self._engine.model
             payload = read(model.task)
             check_kind(payload, model)
-            pace = None
-            if payload.HasField("generate"):
-                pace = TokenPace(self._metrics, started, len(payload.generate.delivered_tokens))
-            request = engine_request(payload, facts.deadline, facts.sent)
+            request = engine_request(payload, facts.deadline, facts.sent, record.stages())
+            record.asked(request)
             async with _closing(self._engine.submit(request)) as chunks:
                 async for chunk in chunks:
-                    if pace is not None:
-                        pace.note(chunk, time.monotonic())
-                    if chunk.usage is not None:
-                        self._metrics.used(chunk.usage)
+                    record.note(chunk)
                     yield chunk
 
     @contextlib.contextmanager
-    def _observed(self, facts: CallFacts) -> Iterator[float]:
-        """Metrics, span and log line around a call; gives the time of its start."""
-        started, arrived, code = time.monotonic(), asyncio.get_running_loop().time(), "OK"
+    def _observed(self, facts: CallFacts) -> Iterator[CallRecord]:
+        """Metrics, span and log line around a call."""
+        arrived, code = asyncio.get_running_loop().time(), "OK"
         self._metrics.request_started()
-        name = self._engine.model.name
+        record = CallRecord(self._metrics, facts.protocol, self._engine.model)
         token = telemetry.current_request_id.set(facts.request_id)
         try:
-            with telemetry.span(f"worker {facts.protocol}", metadata=facts.sent, kind="server", model=name):
+            with tracing.span(f"worker {facts.protocol}", metadata=facts.sent, kind="server"):
                 try:
-                    yield started
+                    yield record
                 except MeshError as error:
                     code = error.code.name
                     raise
@@ -169,14 +161,10 @@ class Calls:
                     code = "INTERNAL"
                     raise
                 finally:
-                    seconds = time.monotonic() - started
-                    self._metrics.request_ended(facts.protocol, code, seconds)
                     if code == DEADLINE_EXCEEDED:
                         self._metrics.request_expired()
                     self.observe_load()
-                    log.info(
-                        "call", protocol=facts.protocol, model=name, code=code, seconds=round(seconds, 6)
-                    )
+                    record.end(code)
         finally:
             with contextlib.suppress(ValueError):
                 telemetry.current_request_id.reset(token)

@@ -7,11 +7,24 @@ payload messages, gives output messages, and raises MeshError.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from workers.priority import Priority
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a request's way through an engine; both times in seconds of `time.monotonic()`.
+
+    facts: numbers of it by name, such as the rows of a batch.
+    """
+
+    name: str
+    started_s: float
+    ended_s: float
+    facts: Mapping[str, int | float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,7 +36,8 @@ class EngineRequest:
     that is still queued then is dropped with DeadlineExceededError, never computed.
     max_tokens_limit: the clamp of the gateway; 0 = none. token_budget: most tokens of prompt and
     answer together; None = no limit. tenant: opaque salt; prefixes are never shared between
-    different tenants. priority: orders what waits, and nothing else.
+    different tenants. priority: orders what waits, and nothing else. stages: where the engine notes
+    the stages of the request once it ends, in whatever way; None = nobody asks.
     """
 
     payload: payload_pb2.Payload
@@ -32,6 +46,7 @@ class EngineRequest:
     token_budget: int | None = None
     tenant: str = ""
     priority: Priority = Priority.NORMAL
+    stages: list[Stage] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,7 +75,8 @@ class Load:
 
     utilization: share of the slots or threads at work, 0 to 1. queued: requests that wait.
     running: requests at work. kv_utilization: share of the KV cells in use, 0 without one.
-    slots: requests that the engine works on at once; 0 = unknown.
+    slots: requests that the engine works on at once; 0 = unknown. kv_tokens: tokens that the KV
+    cache holds, 0 without one.
     """
 
     utilization: float
@@ -68,6 +84,7 @@ class Load:
     running: int
     kv_utilization: float = 0.0
     slots: int = 0
+    kv_tokens: int = 0
 
 
 class Engine(Protocol):

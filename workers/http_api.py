@@ -19,7 +19,7 @@ from starlette.routing import Route
 from inference_mesh import http_errors, json_payload, metadata, strict_json
 from inference_mesh.asgi_limits import RequestLimits
 from inference_mesh.deadlines import deadline_after
-from inference_mesh.errors import InvalidInputError, MeshError
+from inference_mesh.errors import InvalidInputError, MeshError, UnsupportedError
 from inference_mesh.http_server import Readiness, operations_routes
 from inference_mesh.request_ids import request_id_from
 from inference_mesh.status_interceptor import unmapped
@@ -34,12 +34,19 @@ LONGEST_CALL_S = 300.0
 JSON = "application/json"
 
 
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
 def http_app(
-    calls: Calls, metrics: WorkerMetrics, readiness: Callable[[], Readiness], max_body_bytes: int
+    infer: Endpoint,
+    calls: Calls,
+    metrics: WorkerMetrics,
+    readiness: Callable[[], Readiness],
+    max_body_bytes: int,
 ) -> RequestLimits:
-    """The application of a worker's HTTP port."""
+    """The application of a worker's HTTP port. infer: what answers POST /infer."""
     routes = [
-        Route("/infer", _infer_endpoint(calls), methods=["POST"]),
+        Route("/infer", infer, methods=["POST"]),
         *operations_routes(readiness, metrics.registry, calls.observe_load),
     ]
     app = Starlette(
@@ -49,7 +56,9 @@ def http_app(
     return RequestLimits(app, max_body_bytes=max_body_bytes)
 
 
-def _infer_endpoint(calls: Calls) -> Callable[[Request], Awaitable[Response]]:
+def infer_endpoint(calls: Calls) -> Endpoint:
+    """Runs calls for whoever reaches the port."""
+
     async def infer(request: Request) -> Response:
         request_id = request_id_from(request.headers.get(metadata.REQUEST_ID))
         request.state.request_id = request_id
@@ -67,6 +76,15 @@ def _infer_endpoint(calls: Calls) -> Callable[[Request], Awaitable[Response]]:
         return Response(answer, headers=headers, media_type=JSON)
 
     return infer
+
+
+async def refused_infer(request: Request) -> Response:
+    """Runs none: the port cannot tell a gateway from others, and the worker takes calls of no other."""
+    request.state.request_id = request_id_from(request.headers.get(metadata.REQUEST_ID))
+    raise UnsupportedError(
+        "this worker takes calls by gRPC only, from a gateway with a certificate; "
+        "its HTTP port has health and metrics"
+    )
 
 
 def _terms(headers: Mapping[str, str]) -> metadata.Metadata:

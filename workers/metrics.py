@@ -6,12 +6,38 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from inference_mesh.tracing import exemplar
 from inference_mesh.v1 import payload_pb2
 from workers.engine import Load
+from workers.inference_pool_metrics import InferencePoolMetrics
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 TOKEN_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class LoadMetrics:
+    """Owns the series of how busy the engine is."""
+
+    def __init__(self, registry: CollectorRegistry, model: str) -> None:
+        self._registry = registry
+        self._model = model
+        self._running = self._gauge("running", "Requests at work in the engine.")
+        self._queued = self._gauge("queue_depth", "Requests that wait for the engine.")
+        self._utilization = self._gauge("utilization_ratio", "Share of the engine at work, 0 to 1.")
+        self._kv = self._gauge("kv_cache_usage_ratio", "Share of the KV cache in use, 0 to 1.")
+        self._slots = self._gauge("slots", "Requests that the engine works on at once.")
+
+    def observe_load(self, load: Load) -> None:
+        """How busy the engine is now."""
+        self._running.labels(self._model).set(load.running)
+        self._queued.labels(self._model).set(load.queued)
+        self._utilization.labels(self._model).set(load.utilization)
+        self._kv.labels(self._model).set(load.kv_utilization)
+        self._slots.labels(self._model).set(load.slots)
+
+    def _gauge(self, name: str, description: str) -> Gauge:
+        return Gauge(f"mesh_worker_{name}", description, ("model",), registry=self._registry)
 
 
 class WorkerMetrics:
@@ -44,6 +70,11 @@ class WorkerMetrics:
             "Mean time between two tokens of a generated text, of each text.",
             TOKEN_BUCKETS_S,
         )
+        self._queue_wait = self._histogram(
+            "mesh_worker_queue_wait_seconds",
+            "How long the requests waited for the engine that it answered.",
+            LATENCY_BUCKETS_S,
+        )
         self._batch = self._histogram(
             "mesh_worker_batch_rows", "Rows that were computed together.", BATCH_BUCKETS
         )
@@ -66,15 +97,13 @@ class WorkerMetrics:
             registry=self.registry,
         )
         self._in_flight = self._gauge("mesh_worker_in_flight", "Requests taken and not ended.")
-        self._running = self._gauge("mesh_worker_running", "Requests at work in the engine.")
-        self._queued = self._gauge("mesh_worker_queue_depth", "Requests that wait for the engine.")
-        self._utilization = self._gauge(
-            "mesh_worker_utilization_ratio", "Share of the engine at work, 0 to 1."
-        )
-        self._kv = self._gauge("mesh_worker_kv_cache_usage_ratio", "Share of the KV cache in use, 0 to 1.")
-        self._slots = self._gauge("mesh_worker_slots", "Requests that the engine works on at once.")
         self._ready = self._gauge("mesh_worker_model_ready", "1 if the model answers.")
+        self._loads: list[LoadMetrics | InferencePoolMetrics] = [LoadMetrics(self.registry, model)]
         self.ready(False)
+
+    def join_inference_pool(self) -> None:
+        """Tell the load by the names as well that the endpoint picker of an InferencePool reads."""
+        self._loads.append(InferencePoolMetrics(self.registry, self._model))
 
     def request_started(self) -> None:
         """A request was taken."""
@@ -84,15 +113,19 @@ class WorkerMetrics:
         """A request ended, in whatever way."""
         self._in_flight.labels(self._model).dec()
         self._requests.labels(self._model, protocol, code).inc()
-        self._seconds.labels(self._model, protocol).observe(seconds)
+        self._seconds.labels(self._model, protocol).observe(seconds, exemplar())
 
     def first_token(self, seconds: float) -> None:
         """The first piece of a text left the engine."""
-        self._first_token.labels(self._model).observe(seconds)
+        self._first_token.labels(self._model).observe(seconds, exemplar())
 
     def later_tokens(self, mean_s: float) -> None:
         """A text is whole. mean_s: of the time between two of its tokens."""
         self._later_tokens.labels(self._model).observe(mean_s)
+
+    def queued_for(self, seconds: float) -> None:
+        """A request that was answered had waited for the engine."""
+        self._queue_wait.labels(self._model).observe(seconds)
 
     def used(self, usage: payload_pb2.Usage) -> None:
         """A request consumed tokens."""
@@ -105,11 +138,8 @@ class WorkerMetrics:
 
     def observe_load(self, load: Load) -> None:
         """How busy the engine is now."""
-        self._running.labels(self._model).set(load.running)
-        self._queued.labels(self._model).set(load.queued)
-        self._utilization.labels(self._model).set(load.utilization)
-        self._kv.labels(self._model).set(load.kv_utilization)
-        self._slots.labels(self._model).set(load.slots)
+        for one in self._loads:
+            one.observe_load(load)
 
     def batch_computed(self, rows: int) -> None:
         """The engine computed a batch."""

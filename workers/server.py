@@ -18,11 +18,13 @@ from inference_mesh.health_board import HEALTH_SERVICE, HealthBoard
 from inference_mesh.http_server import HttpServer, Readiness
 from inference_mesh.lifecycle import write_port_file
 from inference_mesh.process_metrics import ProcessMetrics
+from inference_mesh.server_certificates import ServerCertificates
 from inference_mesh.status_interceptor import StatusInterceptor
 from workers import inference_servicer, open_inference_servicer
 from workers.calls import Calls
 from workers.engine import Engine
-from workers.http_api import http_app
+from workers.gateway_check import GatewayCheck
+from workers.http_api import http_app, infer_endpoint, refused_infer
 from workers.inference_servicer import InferenceServicer
 from workers.metrics import WorkerMetrics
 from workers.open_inference_servicer import OpenInferenceServicer
@@ -39,12 +41,16 @@ class WorkerService:
         self._engine = engine
         self._calls = Calls(engine, metrics)
         self._process = ProcessMetrics(metrics.registry)
+        if settings.inference_pool_metrics:
+            metrics.join_inference_pool()
         self._health = HealthBoard(self._services_ready)
         self._is_draining = False
+        checks = [GatewayCheck(settings.gateway_names)] if settings.gateway_names else []
         self._grpc = grpc.aio.server(
-            interceptors=[StatusInterceptor()], options=server_options(settings.max_message_bytes)
+            interceptors=[StatusInterceptor(), *checks], options=server_options(settings.max_message_bytes)
         )
-        app = http_app(self._calls, metrics, self.readiness, settings.max_message_bytes)
+        infer = infer_endpoint(self._calls) if settings.tls_client_ca is None else refused_infer
+        app = http_app(infer, self._calls, metrics, self.readiness, settings.max_message_bytes)
         self._http = HttpServer(app, settings.host, settings.http_port)
         self.grpc_port = 0
 
@@ -58,9 +64,7 @@ class WorkerService:
         self._process.start()
         self._add_services()
         self._health.renew()
-        self.grpc_port = self._grpc.add_insecure_port(
-            address_text(self._settings.host, self._settings.grpc_port)
-        )
+        self.grpc_port = self._add_port()
         await self._http.start()
         await self._grpc.start()
         self._write_port_file(ready=False)
@@ -104,6 +108,15 @@ class WorkerService:
             if failure is None
             else Readiness(False, {**detail, "reason": failure.message})
         )
+
+    def _add_port(self) -> int:
+        """The gRPC port, with TLS where there is a certificate. Raises ConfigError for a wrong file."""
+        settings = self._settings
+        address = address_text(settings.host, settings.grpc_port)
+        if settings.tls_cert is None or settings.tls_key is None:
+            return self._grpc.add_insecure_port(address)
+        certificates = ServerCertificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        return self._grpc.add_secure_port(address, certificates.credentials())
 
     def _write_port_file(self, *, ready: bool) -> None:
         write_port_file(self._settings.port_file, grpc=self.grpc_port, http=self.http_port, ready=ready)

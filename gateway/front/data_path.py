@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 import grpc
 
 from gateway.call import Call, Context
+from gateway.front import call_span
 from gateway.front.desk import CallDesk
 from gateway.front.routing_fields import RoutingFields, routing_fields
 from gateway.front.serving import Serving
@@ -147,6 +148,7 @@ class DataPath:
             await self._serving.route(call, _oip_fields(message), len(message))
             entry = call.admitted.model
             call.limit_to(entry.timeout_s)
+            call_span.note_request(call, None)
             facts = oip_facts(len(message), entry.task)
             with self._witnesses.of(call, facts) as witness:
 
@@ -166,6 +168,7 @@ class DataPath:
         call.limit_to(call.admitted.model.timeout_s)
         facts = request_facts(message, fields.payload_start)
         call.beginning = facts.beginning
+        call_span.note_request(call, facts.payload)
         return facts
 
 

@@ -17,17 +17,18 @@ import grpc
 
 from gateway.call import Call, Context, WorkerStatusError, code_of
 from gateway.forwarded_metadata import Pairs, credential_of
+from gateway.front import call_span
 from gateway.front.refusals import error_of
 from gateway.identity.identities import Identities
-from gateway.identity.peer_certificate import certificate_names
 from gateway.metrics import GatewayMetrics
 from gateway.policy.facts import Caller, Credentials, Refuse
-from inference_mesh import telemetry
+from inference_mesh import telemetry, tracing
 from inference_mesh.deadlines import deadline_of
 from inference_mesh.errors import MeshError
 from inference_mesh.metadata import REQUEST_ID, value_of
+from inference_mesh.peer_certificate import certificate_names
 from inference_mesh.request_ids import request_id_from
-from inference_mesh.telemetry import span
+from inference_mesh.tracing import span
 
 log = telemetry.get_logger(__name__)
 
@@ -121,20 +122,32 @@ class CallDesk:
         if call.counted_as:
             self._metrics.in_flight.labels(call.counted_as).dec()
         self._metrics.requests.labels(call.model, call.method, code.name).inc()
-        self._metrics.request_seconds.labels(call.model, call.method).observe(duration_s)
+        self._metrics.request_seconds.labels(call.model, call.method).observe(duration_s, tracing.exemplar())
         self._at_end(call, code, duration_s)
-        log.info(
-            "call",
-            method=call.method,
-            model=call.model,
-            key=call.caller.key_id if call.caller else "",
-            code=code.name,
-            duration_s=round(duration_s, 6),
-            size_bytes=call.size_bytes,
-            endpoint=call.endpoint,
-            attempts=call.attempts,
-            delivered=call.delivered,
-        )
+        call_span.note_end(call, code)
+        _log_call(call, code, duration_s)
+
+
+def _log_call(call: Call, code: grpc.StatusCode, duration_s: float) -> None:
+    """The access line: who, what was decided, how it ended, and what it used."""
+    caller, usage = call.caller, call.usage
+    log.info(
+        "call",
+        method=call.method,
+        model=call.model,
+        tenant=caller.tenant.name if caller else "",
+        key=caller.key_id if caller else "",
+        code=code.name,
+        decision=call.decision() if call.admission else "",
+        duration_s=round(duration_s, 6),
+        size_bytes=call.size_bytes,
+        endpoint=call.endpoint,
+        attempts=call.attempts,
+        delivered=call.delivered,
+        prompt_tokens=usage.prompt_tokens if usage else call.prompt_tokens or 0,
+        completion_tokens=usage.completion_tokens if usage else call.delivered_tokens,
+        cached_tokens=usage.cached_tokens if usage else 0,
+    )
 
 
 def _trailers(context: Context) -> Pairs:

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from gateway.admission.admission_queue import Waiting
+from gateway.admission.admission_queue import Ticket, Waiting
 from gateway.admission.admissions import Admissions
 from gateway.call import Call, WorkerStatusError, priority_of
 from gateway.front.desk import CallDesk
@@ -31,6 +31,7 @@ from gateway.shadow.shadows import Shadows
 from gateway.upstream.fleet import Fleet, Model
 from inference_mesh.errors import MeshError, ModelNotFoundError
 from inference_mesh.status_interceptor import reason_of
+from inference_mesh.tracing import span
 
 MAX_ROUTES = 3
 """How often a call whose target disappears while it waits is routed anew."""
@@ -207,7 +208,7 @@ class Serving:
             self._shadows.cancel_one(admitted.model.name, admitted.version)
         if isinstance(entered, Waiting):
             self._shadows.set_pressure(admitted.model.name, admitted.version)
-            entered = await entered.turn()
+            entered = await _turn_of(entered, entry)
         if isinstance(entered, Refuse):
             raise error_of(entered)
         call.waited_s += entered.waited_s
@@ -215,6 +216,16 @@ class Serving:
             yield
         finally:
             entered.leave(loop.time())
+
+
+async def _turn_of(waiting: Waiting, entry: EntryFacts) -> Ticket | Refuse:
+    """What becomes of a call in the queue; its wait is a span."""
+    with span("queue") as current:
+        current.set_attribute("mesh.priority", entry.priority.name.lower())
+        outcome = await waiting.turn()
+        if isinstance(outcome, Refuse):
+            current.set_attribute("error.type", outcome.kind.value)
+    return outcome
 
 
 def _reason(error: MeshError | WorkerStatusError) -> str:

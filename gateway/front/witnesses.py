@@ -64,6 +64,7 @@ class Witness:
         await call.context.send_initial_metadata(call.initial_metadata())
         messages = found.messages(call.request_id)
         call.delivered, call.delivered_tokens = len(messages), found.usage.completion_tokens
+        call.last_message = messages[-1]
         return messages
 
     def begin(self, message: bytes) -> None:

@@ -107,6 +107,7 @@ class AnswerStream:
             self._is_resuming = False
         await write(call, message)
         call.delivered += 1
+        call.last_message = message
         if self._delivery is not None:
             self._delivery.note(message)
             call.delivered_tokens = self._delivery.tokens

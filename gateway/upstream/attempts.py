@@ -23,7 +23,7 @@ from gateway.upstream.pool import EndpointPool
 from gateway.upstream.worker_status import lost_connection
 from inference_mesh.errors import UnavailableError
 from inference_mesh.load_report import LoadReport
-from inference_mesh.telemetry import span
+from inference_mesh.tracing import span
 
 MUTE_SHARE = 0.9
 """Of the longest time of a call: a replica that had so much of it and said nothing is hung."""
@@ -79,6 +79,7 @@ class Attempts(Generic[E]):
         with endpoint.in_use(), span(self._call.method, kind="client") as current:
             current.set_attribute("mesh.model", self._call.model)
             current.set_attribute("server.address", endpoint.address)
+            current.set_attribute("mesh.attempt", self._call.attempts)
             yield endpoint
 
     def step_forward(self) -> None:

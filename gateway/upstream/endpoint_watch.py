@@ -40,10 +40,16 @@ class Health(enum.Enum):
 
 
 Report = Callable[[Health], None]
+NoteFailure = Callable[[grpc.aio.AioRpcError], None]
 
 
-async def watch_grpc_health(channel: grpc.aio.Channel, service: str, report: Report) -> None:
-    """Report for ever whether a gRPC server serves; one without grpc.health.v1 does if it answers."""
+async def watch_grpc_health(
+    channel: grpc.aio.Channel, service: str, report: Report, note_failure: NoteFailure
+) -> None:
+    """Report for ever whether a gRPC server serves; one without grpc.health.v1 does if it answers.
+
+    note_failure: told how a Watch failed, before that is reported.
+    """
     stub: Any = health_pb2_grpc.HealthStub(channel)
     while True:
         try:
@@ -52,6 +58,7 @@ async def watch_grpc_health(channel: grpc.aio.Channel, service: str, report: Rep
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 await _poll(stub, service, report)
             else:
+                note_failure(error)
                 report(Health.UNHEALTHY)
         await asyncio.sleep(RECONNECT_DELAY_S)
 

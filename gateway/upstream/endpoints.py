@@ -9,28 +9,41 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import grpc
 import httpx
 
 from gateway.policy.routing.replica import Replica
-from gateway.upstream.endpoint_watch import Report, watch_grpc_health, watch_http_health
-from inference_mesh.channels import open_channel
+from gateway.upstream.connection_trouble import connection_trouble
+from gateway.upstream.endpoint_watch import Health, Report, watch_grpc_health, watch_http_health
+from gateway.upstream.worker_connections import WorkerConnections
+from inference_mesh import telemetry
 from inference_mesh.metadata import MODEL
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc
 
+log = telemetry.get_logger(__name__)
+
 ASK_LIMIT_S = 1.0
+LONGEST_CALL_S = 86_400.0
+"""What `timeout_s` of a model may be; streams of requests may be longer."""
+
+Retire = Callable[[], Coroutine[None, None, None]]
+"""Waits until the calls of a connection have ended, then closes it."""
 
 
 class Endpoint(Replica, abc.ABC):
-    """One replica. Its name is its address, host:port."""
+    """One replica. Its name is its address, host:port.
+
+    trouble: why it cannot be reached, one sentence; empty = it can, or nobody knows.
+    """
 
     def __init__(self, model: str, address: str) -> None:
         super().__init__(address)
         self.model = model
         self.is_healthy = False
+        self.trouble = ""
         self.description: inference_pb2.Model | None = None
         self.was_probed = asyncio.Event()
         self._is_idle = asyncio.Event()
@@ -76,6 +89,10 @@ class Endpoint(Replica, abc.ABC):
     async def describe(self) -> None:
         """Ask what the replica says of itself, once; what it does not say stays unknown."""
 
+    def reopen(self) -> Retire | None:
+        """Open a new connection for new calls; the end of the old one. None: there is nothing to renew."""
+        return None
+
     @abc.abstractmethod
     async def close(self) -> None:
         """Close the connection."""
@@ -84,13 +101,24 @@ class Endpoint(Replica, abc.ABC):
 class GrpcEndpoint(Endpoint):
     """A worker, with a channel of its own."""
 
-    def __init__(self, model: str, address: str, max_message_bytes: int) -> None:
+    def __init__(self, model: str, address: str, connections: WorkerConnections, service: str) -> None:
+        """service: the name that the address was found by; empty = it stands in the registry."""
         super().__init__(model, address)
-        self.channel = open_channel(address, max_message_bytes=max_message_bytes)
+        self._connections = connections
+        self._service = service
+        self._told: set[str] = set()
+        self.channel = connections.open(address, service)
 
     async def watch(self, report: Report) -> None:
         """By grpc.health.v1, under the model's name."""
-        await watch_grpc_health(self.channel, self.model, report)
+
+        def told(health: Health) -> None:
+            if health is Health.HEALTHY:
+                self.trouble = ""
+                self._told.clear()
+            report(health)
+
+        await watch_grpc_health(self.channel, self.model, told, self._note_failure)
 
     async def describe(self) -> None:
         """By GetModel; a worker without it describes itself as nothing."""
@@ -105,6 +133,27 @@ class GrpcEndpoint(Endpoint):
             return
         self.description = answer.model
         self.slots = answer.model.slots or self.slots
+
+    def reopen(self) -> Retire:
+        """Calls take a new channel from now on; the old one is closed when its last call has ended."""
+        old, self.channel = self.channel, self._connections.open(self.address, self._service)
+
+        async def retire() -> None:
+            try:
+                await old.close(LONGEST_CALL_S)
+            finally:
+                await old.close()
+
+        return retire
+
+    def _note_failure(self, error: grpc.aio.AioRpcError) -> None:
+        """Keep why TLS does not come about, and log it: once, until the replica is healthy again."""
+        tls = self._connections.tls
+        name = (tls.name if tls else "") or self._service or self.address.rpartition(":")[0]
+        self.trouble = reason = connection_trouble(error, tls, name)
+        if reason and reason not in self._told:
+            log.warning("replica cannot be reached", model=self.model, endpoint=self.address, reason=reason)
+            self._told.add(reason)
 
     async def close(self) -> None:
         """Close the channel; calls on it are cancelled."""

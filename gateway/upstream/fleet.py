@@ -14,6 +14,7 @@ from gateway.upstream.discovery import Discovery
 from gateway.upstream.endpoints import GrpcEndpoint, HttpEndpoint
 from gateway.upstream.metrics import UpstreamMetrics
 from gateway.upstream.pool import AnyPool, EndpointPool, grpc_pool, http_pool
+from gateway.upstream.worker_connections import WorkerConnections
 from inference_mesh.config.models_file import ModelEntry, Variant
 
 SETTLE_LIMIT_S = 1.0
@@ -59,16 +60,17 @@ class Fleet:
         self,
         background: Background,
         metrics: UpstreamMetrics,
+        connections: WorkerConnections,
         *,
-        max_message_bytes: int,
         on_change: Callable[[], None],
     ) -> None:
         """on_change: called whenever a replica comes, goes, or changes its health or its slots."""
         self._background = background
         self._metrics = metrics
-        self._max_message_bytes = max_message_bytes
+        self._connections = connections
         self._on_change = on_change
         self._members: dict[Key, _Member] = {}
+        self._coming: dict[Key, _Member] = {}
         self._first: dict[str, Model] = {}
 
     @property
@@ -104,7 +106,7 @@ class Fleet:
 
         Replicas are found and probed first, and those that are no more finish their calls.
         """
-        members = self._new_members(tuple(entries))
+        self._coming = members = self._new_members(tuple(entries))
         settled = asyncio.gather(*(member.discovery.settled() for member in members.values()))
         await within(SETTLE_LIMIT_S, settled)
         old, self._members = self._members, members
@@ -114,6 +116,12 @@ class Fleet:
         commit()
         self._close_unused(old)
         self._changed()
+
+    def reopen(self) -> None:
+        """Open new connections to every worker, which new calls take; the running ones end on the old."""
+        members = (*self._members.values(), *self._coming.values())
+        for pool in dict.fromkeys(member.model.pool for member in members):
+            pool.reopen()
 
     async def close(self) -> None:
         """Close every connection at once."""
@@ -127,19 +135,19 @@ class Fleet:
         kept: dict[Key, _Member] = {}
         for entry, variant in wanted:
             same = spare.get((entry.name, variant.version))
-            if same is not None and same.model.entry.protocol == entry.protocol:
+            if same is not None and self._may_keep(same, entry, variant):
                 kept[entry.name, variant.version] = spare.pop((entry.name, variant.version))
         members = {}
         for entry, variant in wanted:
             key = entry.name, variant.version
-            current = kept.get(key) or _renamed(spare, entry, variant)
+            current = kept.get(key) or self._renamed(spare, entry, variant)
             members[key] = self._member(entry, variant, current)
         return members
 
     def _member(self, entry: ModelEntry, variant: Variant, current: _Member | None) -> _Member:
         """The member of a version; current: the one whose pool it takes over."""
         if current is None:
-            pool = self._new_pool(entry)
+            pool = self._new_pool(entry, variant)
             discovery = Discovery(pool.set_addresses)
             task = self._background.spawn(f"discover {entry.name} {variant.version}", discovery.run)
         else:
@@ -149,10 +157,30 @@ class Fleet:
         discovery.retarget(variant.targets, is_by_name=variant.is_by_name)
         return _Member(_model(entry, pool, variant.version), variant, discovery, task)
 
-    def _new_pool(self, entry: ModelEntry) -> AnyPool:
+    def _new_pool(self, entry: ModelEntry, variant: Variant) -> AnyPool:
         if entry.protocol == "http":
             return http_pool(entry.name, self._background, self._metrics, self._changed)
-        return grpc_pool(entry.name, self._max_message_bytes, self._background, self._metrics, self._changed)
+        return grpc_pool(
+            entry.name,
+            self._connections,
+            self._background,
+            self._metrics,
+            self._changed,
+            _service(variant),
+        )
+
+    def _renamed(self, spare: dict[Key, _Member], entry: ModelEntry, variant: Variant) -> _Member | None:
+        """The member whose replicas get another version's name; it is taken out of the spare ones."""
+        for key, member in spare.items():
+            is_same_place = member.variant.targets == variant.targets and key[0] == entry.name
+            if is_same_place and self._may_keep(member, entry, variant):
+                return spare.pop(key)
+        return None
+
+    def _may_keep(self, member: _Member, entry: ModelEntry, variant: Variant) -> bool:
+        """Whether the member's pool may serve a version: its connections are such as that one's would be."""
+        is_same_name = self._connections.tls is None or _service(member.variant) == _service(variant)
+        return is_same_name and member.model.entry.protocol == entry.protocol
 
     def _close_unused(self, old: dict[Key, _Member]) -> None:
         used = {id(member.discovery) for member in self._members.values()}
@@ -169,13 +197,9 @@ class Fleet:
         self._on_change()
 
 
-def _renamed(spare: dict[Key, _Member], entry: ModelEntry, variant: Variant) -> _Member | None:
-    """The member whose replicas get another version's name; it is taken out of the spare ones."""
-    for key, member in spare.items():
-        is_same_place = member.variant.targets == variant.targets and key[0] == entry.name
-        if is_same_place and member.model.entry.protocol == entry.protocol:
-            return spare.pop(key)
-    return None
+def _service(variant: Variant) -> str:
+    """The name that the replicas' addresses are found by; empty = the registry has their addresses."""
+    return variant.targets[0].host if variant.is_by_name else ""
 
 
 def _model(entry: ModelEntry, pool: AnyPool, version: str) -> Model:

@@ -11,6 +11,8 @@ from collections.abc import Collection
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from gateway.tally import Tally
+
 
 class UpstreamMetrics:
     """Owns the metrics of the upstream side."""
@@ -52,11 +54,11 @@ class UpstreamMetrics:
             ("model", "result"),
             registry=registry,
         )
-        self.prefix_picks = Counter(
+        self.prefix_picks = Tally(
             "mesh_gateway_prefix_picks_total",
             "Choices of a replica by the beginning of the prompt: its own one, or another as that is busy.",
             ("model", "result"),
-            registry=registry,
+            registry,
         )
         self._shown: Multiset[tuple[str, str]] = Multiset()
         self._models: set[str] = set()
@@ -80,9 +82,10 @@ class UpstreamMetrics:
     def keep_only(self, models: Collection[str]) -> None:
         """Drop the series of models that are no more."""
         for gone in self._models.difference(models):
-            for metric in (self.retries, self.silences, self.broken_streams, self.prefix_picks):
+            for metric in (self.retries, self.silences, self.broken_streams):
                 metric.remove_by_labels({"model": gone})
         self._models = set(models)
+        self.prefix_picks.forget(lambda labels: labels[0] not in self._models)
 
     def forget_version(self, model: str, version: str) -> None:
         """Drop the series of a version that is no more."""

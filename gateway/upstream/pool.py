@@ -12,8 +12,6 @@ import random
 from collections.abc import Callable, Collection, Iterable
 from typing import Generic, TypeVar
 
-from prometheus_client import Counter
-
 from gateway.background import Background, within
 from gateway.policy.routing.affinity import by_prefix
 from gateway.policy.routing.outliers import Fault, is_panic, may_eject
@@ -22,6 +20,7 @@ from gateway.policy.routing.replica import DEFAULT_SLOTS
 from gateway.upstream.endpoint_watch import Health
 from gateway.upstream.endpoints import Endpoint, GrpcEndpoint, HttpEndpoint
 from gateway.upstream.metrics import UpstreamMetrics
+from gateway.upstream.worker_connections import WorkerConnections
 from inference_mesh import telemetry
 from inference_mesh.load_report import LoadReport
 from inference_mesh.v1 import inference_pb2
@@ -58,7 +57,6 @@ class EndpointPool(Generic[E]):
         self._endpoints: dict[str, E] = {}
         self._ready: tuple[E, ...] = ()
         self._all_in_from_s = -math.inf
-        self._prefix_picks: dict[bool, Counter] = {}
         self._watches: dict[E, asyncio.Task[None]] = {}
 
     @property
@@ -70,6 +68,11 @@ class EndpointPool(Generic[E]):
     def ready(self) -> tuple[E, ...]:
         """The healthy replicas."""
         return self._ready
+
+    @property
+    def trouble(self) -> str:
+        """Why a replica cannot be reached, of the first one of which it is known; empty = of none."""
+        return next((f"{one.address}: {one.trouble}" for one in self.endpoints if one.trouble), "")
 
     @property
     def capacity(self) -> int:
@@ -142,6 +145,15 @@ class EndpointPool(Generic[E]):
         self._find_ready()
         self._on_change()
 
+    def reopen(self) -> None:
+        """Open new connections for new calls; the running ones end on the old."""
+        for endpoint in self._endpoints.values():
+            retire = endpoint.reopen()
+            if retire is not None:
+                self._watches[endpoint].cancel()
+                self._watch(endpoint)
+                self._background.spawn(f"retire a connection to {endpoint.address}", retire)
+
     def close(self) -> None:
         """Let every replica finish its calls, then close it; returns at once."""
         for address in tuple(self._endpoints):
@@ -176,11 +188,7 @@ class EndpointPool(Generic[E]):
         if found is None:
             return None
         chosen, is_first = found
-        counter = self._prefix_picks.get(is_first)
-        if counter is None:
-            result = "first" if is_first else "next"
-            counter = self._prefix_picks[is_first] = self._metrics.prefix_picks.labels(self.model, result)
-        counter.inc()
+        self._metrics.prefix_picks.add((self.model, "first" if is_first else "next"))
         return chosen
 
     def _has(self, endpoint: E) -> bool:
@@ -190,13 +198,15 @@ class EndpointPool(Generic[E]):
         endpoint = self._open_endpoint(address)
         self._endpoints[address] = endpoint
         self._metrics.show_endpoint(self.model, address)
+        self._watch(endpoint)
+        return endpoint
 
+    def _watch(self, endpoint: E) -> None:
         def report(health: Health) -> None:
             self._report(endpoint, health)
 
-        job = f"watch {self.model} at {address}"
+        job = f"watch {self.model} at {endpoint.address}"
         self._watches[endpoint] = self._background.spawn(job, lambda: endpoint.watch(report))
-        return endpoint
 
     def _report(self, endpoint: E, health: Health) -> None:
         if health is Health.STALLED:
@@ -265,15 +275,16 @@ class EndpointPool(Generic[E]):
 
 def grpc_pool(
     model: str,
-    max_message_bytes: int,
+    connections: WorkerConnections,
     background: Background,
     metrics: UpstreamMetrics,
     on_change: Callable[[], None],
+    service: str = "",
 ) -> EndpointPool[GrpcEndpoint]:
-    """A pool of workers."""
+    """A pool of workers. service: the name that their addresses are found by, if they are."""
 
     def open_endpoint(address: str) -> GrpcEndpoint:
-        return GrpcEndpoint(model, address, max_message_bytes)
+        return GrpcEndpoint(model, address, connections, service)
 
     return EndpointPool(model, open_endpoint, background, metrics, on_change)
 

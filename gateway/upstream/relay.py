@@ -66,7 +66,7 @@ class Relay:
                 return answer, _end_well(call, await trailing_metadata(upstream))
 
         answer = await self._attempt(call, model, message, once, lambda: True)
-        call.delivered = 1
+        call.delivered, call.last_message = 1, answer
         return answer
 
     async def server_stream(self, call: Call, model: GrpcModel, path: str, message: bytes) -> None:

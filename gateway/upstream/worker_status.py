@@ -22,6 +22,8 @@ NOT_AN_ANSWER = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLE
 
 CANCELLED: a server that stops ends its calls so, and the client's own cancel never comes here.
 """
+NOT_THIS_CALL = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED})
+"""Codes of a worker that another one may not have. UNAUTHENTICATED: it means the gateway, not the caller."""
 DEFECTS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS})
 """Codes of a worker that is not well; no request should be able to cause them."""
 
@@ -30,7 +32,7 @@ def fault_of(error: grpc.aio.AioRpcError) -> Fault | None:
     """What the status says of the replica; None if nothing is wrong with it."""
     if error.code() in NOT_AN_ANSWER and not error.trailing_metadata():
         return Fault.LOST  # a broken connection has no trailers
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
+    if error.code() in NOT_THIS_CALL:
         return Fault.REFUSED
     if error.code() is grpc.StatusCode.CANCELLED and not _is_workers_own(error):
         return Fault.REFUSED
@@ -40,6 +42,8 @@ def fault_of(error: grpc.aio.AioRpcError) -> Fault | None:
 def client_error(error: grpc.aio.AioRpcError, call: Call) -> Exception:
     """What the client gets for a worker's status: a WorkerStatusError or a MeshError."""
     is_own = _is_workers_own(error)
+    if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+        return lost_connection(call)
     if error.code() in NOT_AN_ANSWER and (call.delivered or not is_own):
         return lost_connection(call)
     if error.code() in DEFECTS and call.delivered and not is_own:

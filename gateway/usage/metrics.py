@@ -37,6 +37,12 @@ class UsageMetrics:
             ("tenant", "model", "outcome"),
             registry,
         )
+        self.seconds = Tally(
+            "mesh_gateway_tenant_request_seconds_total",
+            "Time that admitted calls took from their arrival to their end; by their number, the mean.",
+            ("tenant", "model"),
+            registry,
+        )
         self.log_is_good = Gauge(
             "mesh_gateway_usage_log_last_write_successful",
             "1 if the last write of usage records succeeded, 0 if they wait in memory.",
@@ -58,6 +64,7 @@ class UsageMetrics:
         """Add one record."""
         tenant, model, add = self._tenant_label(record.tenant), record.model, self.tokens.add
         self.requests.add((tenant, model, record.outcome))
+        self.seconds.add((tenant, model), record.duration_s)
         if record.response_cached:
             add((tenant, model, RESPONSE_CACHED), record.prompt_tokens + record.completion_tokens)
             return
@@ -71,7 +78,7 @@ class UsageMetrics:
     def keep_only(self, models: Collection[str]) -> None:
         """Drop the series of models that are no more."""
         kept = frozenset(models)
-        for tally in (self.requests, self.tokens):
+        for tally in (self.requests, self.seconds, self.tokens):
             tally.forget(lambda labels: labels[1] not in kept)
 
     def _tenant_label(self, tenant: str) -> str:

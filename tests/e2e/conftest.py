@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import canaries
 from tests.support.processes import (
     IRIS,
     MINILM,
@@ -15,6 +16,7 @@ from tests.support.processes import (
     process_group,
     write_models_file,
 )
+from tests.support.span_receiver import span_receiver
 
 
 @dataclasses.dataclass
@@ -32,8 +34,11 @@ class RunningMesh:
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     """One mesh for a module's tests; they must leave it as they found it."""
     folder = tmp_path_factory.mktemp("mesh")
-    with process_group(folder) as group:
-        yield start_mesh(group, folder)
+    with span_receiver() as spans:
+        with process_group(folder) as group:
+            yield start_mesh(group, folder, *spans.arguments)
+        canaries.check([("spans", spans.text())])
+        assert spans.kept
 
 
 @pytest.fixture
@@ -43,20 +48,20 @@ def group(tmp_path: Path) -> Iterator[ProcessGroup]:
         yield started
 
 
-def start_mesh(group: ProcessGroup, folder: Path) -> RunningMesh:
-    """Start everything and wait until it serves."""
+def start_mesh(group: ProcessGroup, folder: Path, *arguments: str) -> RunningMesh:
+    """Start everything and wait until it serves. arguments: of every process."""
     workers = {
-        "iris": group.worker(IRIS, name="iris", runtime="onnx"),
-        "minilm": group.worker(MINILM, name="minilm", runtime="onnx"),
-        "tiny-chat": group.worker(TINY_CHAT, name="tiny-chat", runtime="llama"),
+        "iris": group.worker(IRIS, *arguments, name="iris", runtime="onnx"),
+        "minilm": group.worker(MINILM, *arguments, name="minilm", runtime="onnx"),
+        "tiny-chat": group.worker(TINY_CHAT, *arguments, name="tiny-chat", runtime="llama"),
     }
     for worker in workers.values():
         worker.wait_until_ready()
     models_file = write_models_file(
         folder / "models.yaml", {name: [worker] for name, worker in workers.items()}
     )
-    gateway = group.gateway(models_file)
+    gateway = group.gateway(models_file, *arguments)
     gateway.wait_until_ready()
-    bridge = group.bridge(gateway)
+    bridge = group.bridge(gateway, *arguments)
     bridge.wait_until_ready()
     return RunningMesh(group, workers, gateway, bridge, models_file)

@@ -10,11 +10,17 @@ import pytest
 
 from inference_mesh.client import MeshClient
 from tests.e2e.conftest import RunningMesh
+from tests.support.canaries import MARK, marked
 from tests.support.processes import metric_sum, wait_until
 
 SETOSA = {"inputs": [{"name": "features", "datatype": "FP32", "shape": [1, 4], "data": [5.1, 3.5, 1.4, 0.2]}]}
-HELLO = {"messages": [{"role": "user", "content": "Who are you?"}], "temperature": 0, "max_tokens": 40}
-SENTENCES = ["That is a happy person", "That is a happy dog", "Today is a sunny day"]
+HELLO = {
+    "messages": [{"role": "user", "content": "Who are you?"}],
+    "temperature": 0,
+    "max_tokens": 40,
+    "stop": [MARK],
+}
+SENTENCES = ["That is a happy person", "That is a happy dog", "Today is a sunny day", marked("A day")]
 
 
 def _infer(mesh: RunningMesh, body: dict[str, object]) -> dict[str, object]:
@@ -28,7 +34,7 @@ async def test_an_embedding_is_the_same_by_rest_and_by_grpc(mesh: RunningMesh) -
     by_rest = _infer(mesh, {"model": "minilm", "payload": {"texts": SENTENCES}})
     async with MeshClient(mesh.gateway.grpc_target) as client:
         by_grpc = await client.infer("minilm", {"texts": SENTENCES})
-    rows = np.frombuffer(by_grpc.output.embed.values, dtype="<f4").reshape(3, 384)
+    rows = np.frombuffer(by_grpc.output.embed.values, dtype="<f4").reshape(4, 384)
     output = by_rest["output"]
     assert isinstance(output, dict)
     np.testing.assert_allclose(np.array(output["embeddings"]), rows, atol=1e-5)

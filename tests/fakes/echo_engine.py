@@ -73,5 +73,5 @@ def _chunk(text: str, words: int, *, is_last: bool = False) -> Chunk:
         return Chunk(payload_pb2.Output(generate=generated), prompt_tokens=words)
     generated.finish_reason = payload_pb2.FINISH_REASON_STOP
     usage = payload_pb2.Usage(prompt_tokens=words, completion_tokens=words)
-    timing = payload_pb2.Timing(compute_s=0.5)
+    timing = payload_pb2.Timing(queue_s=0.25, compute_s=0.5)
     return Chunk(payload_pb2.Output(generate=generated), words, usage, timing)

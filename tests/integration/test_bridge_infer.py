@@ -267,10 +267,13 @@ async def test_only_credentials_request_id_and_trace_pass_to_the_gateway(bridge:
         x_bin="AAAA",
     )
     passed = {name: value for name, value in bridge.gateway.metadata.items() if name != "user-agent"}
-    parent = passed.pop("traceparent")
-    assert passed == {"authorization": "Bearer mesh_a_b", "x-api-key": "mesh_c_d", "x-request-id": "r-3"}
-    assert isinstance(parent, str)
-    assert parent.split("-")[1] == trace.split("-")[1]
+    assert passed == {
+        "authorization": "Bearer mesh_a_b",
+        "x-api-key": "mesh_c_d",
+        "x-request-id": "r-3",
+        "traceparent": trace,
+        "tracestate": "vendor=1",
+    }
 
 
 async def test_a_credential_that_metadata_cannot_carry_is_unauthenticated(bridge: RunningBridge) -> None:

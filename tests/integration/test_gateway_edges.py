@@ -16,6 +16,7 @@ from gateway.server import Gateway
 from gateway.settings import GatewaySettings
 from gateway.upstream.metrics import UpstreamMetrics
 from gateway.upstream.pool import grpc_pool
+from gateway.upstream.worker_connections import WorkerConnections
 from inference_mesh.channels import open_channel
 from tests.support.gateways import entry, running_worker, write_models
 
@@ -47,7 +48,7 @@ async def test_a_call_that_fails_on_a_removed_replica_leaves_no_series_of_it() -
     metrics = UpstreamMetrics(registry)
     await background.open()
     async with running_worker("one") as one:
-        pool = grpc_pool("one", 1 << 20, background, metrics, lambda: None)
+        pool = grpc_pool("one", WorkerConnections(), background, metrics, lambda: None)
         await pool.set_addresses([one.target])
         (removed,) = pool.endpoints
         await pool.set_addresses([])

@@ -20,6 +20,7 @@ from gateway.upstream.fleet import GrpcModel
 from gateway.upstream.metrics import UpstreamMetrics
 from gateway.upstream.pool import grpc_pool
 from gateway.upstream.relay import Relay
+from gateway.upstream.worker_connections import WorkerConnections
 from inference_mesh.config.models_file import ModelEntry
 from inference_mesh.errors import (
     InvalidInputError,
@@ -313,7 +314,7 @@ async def test_a_connection_that_the_gateway_closes_ends_its_calls_typed(reads_f
     metrics, background = UpstreamMetrics(CollectorRegistry()), Background()
     await background.open()
     async with running_worker("one") as one:
-        pool = grpc_pool("one", 1 << 20, background, metrics, lambda: None)
+        pool = grpc_pool("one", WorkerConnections(), background, metrics, lambda: None)
         await pool.set_addresses([one.target])
         model = GrpcModel(ModelEntry(name="one", endpoints=(one.target,)), pool)
         context = Client()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import math
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -15,9 +16,12 @@ import grpc
 import pytest
 from cryptography import x509
 
-from gateway.identity.peer_certificate import ServerCertificates, certificate_names
+from gateway.identity.certificate_ends import ends_at_s
 from gateway.metrics import GatewayMetrics
 from inference_mesh.config.errors import ConfigError
+from inference_mesh.peer_certificate import certificate_names
+from inference_mesh.pem_files import Pem
+from inference_mesh.server_certificates import ServerCertificates
 from tests.support.certificates import Authority, serial_of
 
 METHOD = "/test.Names/Ask"
@@ -122,7 +126,7 @@ def test_the_ends_of_the_certificates_are_those_of_the_next_handshake(tmp_path: 
     certificate, private_key = authority.sign_server("server")
     metrics = GatewayMetrics()
     certificates = ServerCertificates(certificate, private_key, authority.path)
-    metrics.watch_certificates(certificates.ends_at_s)
+    metrics.watch_certificates(lambda: ends_at_s(certificates.next(), "tls_cert", "tls_client_ca"))
     certificates.credentials()
     assert days_left(metrics, "tls_cert") == days_left(metrics, "tls_client_ca") == 30
     authority.life = datetime.timedelta(days=2)
@@ -130,6 +134,11 @@ def test_the_ends_of_the_certificates_are_those_of_the_next_handshake(tmp_path: 
     assert days_left(metrics, "tls_cert") == 2
     certificate.write_text("half a")
     assert days_left(metrics, "tls_cert") == 30, "the last good one stays"
+
+
+def test_a_certificate_whose_end_cannot_be_read_spoils_no_scrape() -> None:
+    (end_s,) = ends_at_s(Pem(b"", b"unreadable", b""), "tls_cert", "tls_client_ca").values()
+    assert math.isnan(end_s)
 
 
 def days_left(metrics: GatewayMetrics, certificate: str) -> int:

@@ -27,7 +27,8 @@ def silent() -> Iterator[str]:
 def test_a_process_with_spans_to_send_stops_in_time_and_well(tmp_path: Path, silent: str) -> None:
     write_models(tmp_path / "models.yaml", [{"name": "one", "endpoints": ["127.0.0.1:1"]}])
     with process_group(tmp_path) as group:
-        gateway = group.gateway(tmp_path / "models.yaml", "--otlp-endpoint", silent)
+        flags = ("--otlp-endpoint", silent, "--trace-sample-ratio", "1")
+        gateway = group.gateway(tmp_path / "models.yaml", *flags)
         gateway.wait_until_ready()
         with grpc.insecure_channel(gateway.grpc_target) as channel:
             stub = inference_pb2_grpc.InferenceServiceStub(channel)

@@ -161,6 +161,15 @@ async def test_unreadable_http_input_is_counted(worker: ServedWorker, content: b
     assert metric_sum(page, REQUESTS, protocol="http", code="INVALID_ARGUMENT") == 1
 
 
+async def test_the_wait_for_the_engine_is_counted_of_requests_that_it_answered(worker: ServedWorker) -> None:
+    await _native(worker).Infer(_request("one two"))
+    await _error_of(_native(worker).Infer(_request("overload")))
+    async with httpx.AsyncClient(base_url=worker.url, trust_env=False) as http:
+        page = (await http.get("/metrics")).text
+    assert metric_sum(page, "mesh_worker_queue_wait_seconds_count") == 1
+    assert metric_sum(page, "mesh_worker_queue_wait_seconds_sum") == 0.25
+
+
 async def test_a_passed_deadline_is_counted_as_one_and_a_cancel_as_a_cancel(
     worker: ServedWorker, engine: EchoEngine
 ) -> None:

@@ -9,12 +9,11 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
+import functools
 import json
 import signal
-import threading
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,10 @@ import yaml
 
 from inference_mesh.client import MeshClient
 from inference_mesh.config.keys_file import new_key
-from inference_mesh.errors import MeshError
 from inference_mesh.metadata import API_KEY
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc
 from observability.rules import TimeScale, rule_files
+from tests.support.background_load import BackgroundLoad, again_and_again, background_load
 from tests.support.certificates import Authority
 from tests.support.processes import IRIS, TINY_CHAT, ProcessGroup, process_group
 from tests.support.prometheus import Prometheus, Target, prometheus
@@ -40,7 +39,7 @@ SLOTS, SERVICE_S = 8, 2.8
 CONTEXT, LONG_PROMPT = 256, "Once upon a time" + " a" * 246
 """A prompt that nearly fills the context of its slot."""
 IRIS_INPUT = {
-    "inputs": [{"name": "input", "shape": [1, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2]}]
+    "inputs": [{"name": "features", "shape": [1, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2]}]
 }
 BUDGET = 100
 JSON = {"content-type": "application/json"}
@@ -61,46 +60,10 @@ class Callers:
     pause_s: float = 0.0
 
 
-class Load:
-    """Callers in a thread with an event loop of its own, each calling again and again."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="load", daemon=True)
-        self._running: dict[str, Future[None]] = {}
-
-    def start(self, name: str, callers: Callers) -> None:
-        """Have these callers call until they are stopped."""
-        if not self._thread.is_alive():
-            self._thread.start()
-        self._running[name] = asyncio.run_coroutine_threadsafe(_call_side_by_side(callers), self._loop)
-
-    def stop(self, name: str) -> None:
-        """Let these callers leave. Safe to call twice."""
-        running = self._running.pop(name, None)
-        if running is not None:
-            running.cancel()
-
-    def end(self) -> None:
-        """Let all leave, and end the thread."""
-        if not self._thread.is_alive():
-            return
-        asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result(20)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(20)
-        self._loop.close()
-
-    async def _leave(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-
-
 class Scene:
     """The mesh, and what can be done to it. gateways: the first has Redis, the second has TLS and tenants."""
 
-    def __init__(self, group: ProcessGroup, folder: Path, redis: RedisServer, load: Load) -> None:
+    def __init__(self, group: ProcessGroup, folder: Path, redis: RedisServer, load: BackgroundLoad) -> None:
         self._folder = folder
         self._redis = redis
         self.load = load
@@ -135,8 +98,8 @@ class Scene:
         """Healthy callers of two models, and one stream by the bridge."""
         target = self.gateways[0].grpc_target
         short = {"prompt": "Hi", "max_tokens": 4}
-        self.load.start("iris", Callers(target, "iris", IRIS_INPUT, pause_s=0.05))
-        self.load.start("chat", Callers(target, "tiny-chat", short, pause_s=0.05))
+        self._start("iris", Callers(target, "iris", IRIS_INPUT, pause_s=0.05))
+        self._start("chat", Callers(target, "tiny-chat", short, pause_s=0.05))
         body = {"model": "tiny-chat", "payload": short, "stream": True}
         request = urllib.request.Request(f"{self.bridge.url}/api/infer", json.dumps(body).encode(), JSON)
         with urllib.request.urlopen(request, timeout=20) as answer:
@@ -151,14 +114,17 @@ class Scene:
         self._authority.life = datetime.timedelta(days=1)
         self._authority.sign_server("gateway")
         first, gap_s = self.gateways[0].grpc_target, SERVICE_S / SLOTS
-        self.load.start("slow", Callers(first, "slow", {"prompt": "a"}, count=3 * SLOTS, gap_s=gap_s))
+        self._start("slow", Callers(first, "slow", {"prompt": "a"}, count=3 * SLOTS, gap_s=gap_s))
         full = {"prompt": LONG_PROMPT, "max_tokens": 12, **ENDLESS}
-        self.load.start("full", Callers(self.chat.grpc_target, "tiny-chat", full, count=16))
+        self._start("full", Callers(self.chat.grpc_target, "tiny-chat", full, count=16))
 
     def kill_the_gateways(self) -> None:
         """The fault that hides all others."""
         for gateway in self.gateways:
             gateway.signal(signal.SIGKILL)
+
+    def _start(self, name: str, callers: Callers) -> None:
+        self.load.start(name, functools.partial(_call_side_by_side, callers))
 
     def _models(self, name: str) -> Path:
         workers = {"iris": self.iris, "tiny-chat": self.chat, "slow": self._slow}
@@ -203,27 +169,15 @@ class Scene:
 @contextlib.contextmanager
 def alert_scene(folder: Path) -> Iterator[tuple[Scene, Prometheus]]:
     """A healthy mesh under observation; everything is ended with the block."""
-    load = Load()
-    with redis_server(folder) as redis, process_group(folder) as group:
+    with redis_server(folder) as redis, process_group(folder) as group, background_load() as load:
         scene = Scene(group, folder, redis, load)
         with prometheus(folder, rule_files(SCALE), scene.targets) as server:
-            try:
-                yield scene, server
-            finally:
-                load.end()
+            yield scene, server
 
 
 async def _call_side_by_side(callers: Callers) -> None:
     async with MeshClient(callers.target) as client, asyncio.TaskGroup() as group:
         for _ in range(callers.count):
-            group.create_task(_call_again_and_again(client, callers))
+            ask = functools.partial(client.infer, callers.model, callers.payload, timeout_s=30)
+            group.create_task(again_and_again(ask, callers.pause_s))
             await asyncio.sleep(callers.gap_s)
-
-
-async def _call_again_and_again(client: MeshClient, callers: Callers) -> None:
-    while True:
-        try:
-            await client.infer(callers.model, callers.payload, timeout_s=30)
-            await asyncio.sleep(callers.pause_s)
-        except MeshError:
-            await asyncio.sleep(0.05)

@@ -37,8 +37,8 @@ class RunningGateway:
         """Value of one metric; 0 if it has no such sample."""
         return self.gateway.metrics.registry.get_sample_value(name, labels) or 0.0
 
-    async def wait_until_ready(self, model: str, *workers: FakeWorker, limit_s: float = 10.0) -> None:
-        """Wait until the gateway has found each of these workers ready."""
+    async def wait_until_ready(self, model: str, *workers: Any, limit_s: float = 10.0) -> None:
+        """Wait until the gateway has found each of these workers ready; workers: what has a `target`."""
         async with asyncio.timeout(limit_s):
             for worker in workers:
                 while not self.metric("mesh_gateway_endpoint_ready", model=model, endpoint=worker.target):

@@ -1,6 +1,7 @@
 """Real processes of the mesh under test: started on free ports, stopped by signal, never left.
 
-Owns starting and ending them. What they answer is asked by the tests over the wire.
+Owns starting and ending them, and that nothing that they tell holds a canary. What they answer
+is asked by the tests over the wire.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 import yaml
 
 from inference_mesh.cache import cache_dir
+from tests.support import canaries
 
 REPOSITORY = Path(__file__).parents[2]
 START_LIMIT_S = 60.0
@@ -82,6 +84,15 @@ class MeshProcess:
         """What it logged so far."""
         return self.log_file.read_text(errors="replace")
 
+    def metrics_text(self) -> str:
+        """Its page of metrics; empty if it has none, or does not answer."""
+        if not self.http or self.popen.poll() is not None or is_stopped(self.pid):
+            return ""
+        try:
+            return http_text_of(f"{self.url}/metrics")
+        except OSError:
+            return ""
+
     def stop(self) -> int:
         """End it by SIGTERM, or by SIGKILL when that takes too long; its exit code."""
         if self.popen.poll() is None:
@@ -100,6 +111,7 @@ class ProcessGroup:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._processes: list[MeshProcess] = []
+        self._pages: list[tuple[str, str]] = []
 
     def start(
         self,
@@ -141,19 +153,26 @@ class ProcessGroup:
         return self.start("rest_bridge", "--gateway", gateway.grpc_target, "--port", "0", *arguments)
 
     def end(self) -> None:
-        """End all, the last started first."""
+        """End all, the last started first; their metrics are read once more before."""
+        self._pages = [(f"metrics of {one.name}", one.metrics_text()) for one in self._processes]
         for process in reversed(self._processes):
             process.stop()
+
+    def check(self) -> None:
+        """Fail if a log or a page of metrics of a process that ended holds a canary."""
+        logs = [(f"log of {one.name}", one.log_text()) for one in self._processes]
+        canaries.check([*logs, *self._pages])
 
 
 @contextlib.contextmanager
 def process_group(folder: Path) -> Iterator[ProcessGroup]:
-    """A group that is ended with the block."""
+    """A group that is ended with the block; what its processes told is looked through then."""
     group = ProcessGroup(folder)
     try:
         yield group
     finally:
         group.end()
+    group.check()
 
 
 def write_models_file(path: Path, workers: Mapping[str, Sequence[MeshProcess]]) -> Path:
@@ -210,6 +229,11 @@ def metric_sum(text: str, name: str, **labels: str) -> float:
         ):
             total += float(value)
     return total
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal and cannot answer."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def cpu_seconds(pid: int) -> float:

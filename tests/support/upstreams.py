@@ -20,6 +20,7 @@ from gateway.upstream.attempts import RetryBudgets
 from gateway.upstream.fleet import Fleet, GrpcModel
 from gateway.upstream.metrics import UpstreamMetrics
 from gateway.upstream.relay import Relay
+from gateway.upstream.worker_connections import WorkerConnections
 from inference_mesh.config.models_file import ModelEntry
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from tests.fakes.fake_worker import FakeWorker
@@ -77,9 +78,8 @@ class Upstream:
         self.registry = CollectorRegistry()
         self.changes = 0
         self.metrics = UpstreamMetrics(self.registry)
-        self.fleet = Fleet(
-            background, self.metrics, max_message_bytes=MAX_MESSAGE_BYTES, on_change=self._count_change
-        )
+        connections = WorkerConnections(max_message_bytes=MAX_MESSAGE_BYTES)
+        self.fleet = Fleet(background, self.metrics, connections, on_change=self._count_change)
         self.relay = Relay(self.metrics, RetryBudgets(), random.Random(seed))
 
     def _count_change(self) -> None:

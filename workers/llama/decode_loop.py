@@ -139,6 +139,8 @@ class DecodeLoop:
         self._note_state()
         rows = self._compute()
         for index, row in enumerate(rows):
+            row.job.steps += 1
+            row.job.step_rows += len(rows)
             if row.wants_logits:
                 self._advance(row.job, index)
         return len(rows)

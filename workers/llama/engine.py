@@ -27,6 +27,7 @@ from workers.llama.job import Job, Progress
 from workers.llama.mailbox import Mailbox
 from workers.llama.request import monotonic_deadline
 from workers.llama.settings import LlamaSettings
+from workers.llama.stages import stages_of
 from workers.observer import EngineObserver
 
 log = telemetry.get_logger(__name__)
@@ -94,6 +95,7 @@ class LlamaEngine:
             running=state.running,
             kv_utilization=min(1.0, state.used_cells / opened.cells),
             slots=self._settings.slots,
+            kv_tokens=opened.cells,
         )
 
     async def close(self) -> None:
@@ -116,6 +118,8 @@ class LlamaEngine:
                 async for chunk in self._read(mailbox, request.deadline):
                     yield chunk
             finally:
+                if request.stages is not None:
+                    request.stages.extend(stages_of(job, time.monotonic()))
                 del self._mailboxes[job]
                 job.is_cancelled = True
                 thread.opened.loop.wake()

@@ -21,7 +21,8 @@ class Job:
     prompt_length: tokens of the prompt itself. max_tokens: length limit of the answer, with
     what the caller already had; length_reason: whose limit it is. deadline and the times in
     seconds of `time.monotonic()`. turn_s: its place in the queue, the lowest first. grammar:
-    GBNF that the answer must match; empty = free text.
+    GBNF that the answer must match; empty = free text. steps: batches that it had a part in;
+    step_rows: jobs in all of those together.
     """
 
     tokens: list[int]
@@ -42,6 +43,8 @@ class Job:
     started_s: float | None = None
     first_token_s: float | None = None
     ended_s: float | None = None
+    steps: int = 0
+    step_rows: int = 0
 
     @property
     def made(self) -> int:

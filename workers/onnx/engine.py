@@ -95,7 +95,7 @@ class OnnxEngine:
         loaded, scheduler = self._ready()
         remaining_s(request.deadline)
         task = _task_of(loaded, request.payload)
-        ticket = scheduler.admit(request.deadline, request.priority)
+        ticket = scheduler.admit(request.deadline, request.priority, request.stages)
         try:
             run = _in_thread if task.is_large(request.payload) else _at_once
             work = await run(lambda: task.encode(request.payload))
@@ -105,6 +105,7 @@ class OnnxEngine:
             output = await run(lambda: task.decode(request.payload, results))
             return _chunk(output, work, ticket, time.monotonic())
         finally:
+            ticket.note_queue(time.monotonic())
             scheduler.leave(ticket)
 
     def _ready(self) -> tuple[LoadedModel, Scheduler]:

@@ -22,7 +22,7 @@ from inference_mesh.errors import (
     OverloadedError,
     ShuttingDownError,
 )
-from workers.engine import Load
+from workers.engine import Load, Stage
 from workers.observer import EngineObserver
 from workers.onnx.batching import Limits, Row, next_batch, shared_limits
 from workers.onnx.rows import RowKind, Work
@@ -39,13 +39,14 @@ class Ticket:
     """One admitted request. From `compute` on it has rows; pending: those that no run has taken yet.
 
     deadline in seconds of `loop.time()`, the other times in seconds of `time.monotonic()`. turn_s:
-    its place in the queue, the lowest first.
+    its place in the queue, the lowest first. stages: where its batches are noted; None = nobody asks.
     """
 
     deadline: float | None
     priority: Priority
     arrived_s: float
     done: asyncio.Future[None]
+    stages: list[Stage] | None = None
     kind: RowKind = dataclasses.field(init=False)
     pending: list[Row] = dataclasses.field(default_factory=list)
     results: list[Any] = dataclasses.field(default_factory=list)
@@ -58,6 +59,22 @@ class Ticket:
         """Take the last place in its class."""
         self.turn_s = turn_s(self.priority, now_s)
 
+    def note_queue(self, now_s: float) -> None:
+        """Note how long it waited, before its batches; now_s: if none of it was begun."""
+        if self.stages is not None:
+            self.stages.insert(0, Stage("queue", self.arrived_s, self.started_s or now_s))
+
+    def note_batch(self, run: Run, rows: int, now_s: float) -> None:
+        """Note a batch that had so many rows of it; two requests with one number were computed together."""
+        if self.stages is not None:
+            facts = {
+                "mesh.batch.number": run.number,
+                "mesh.batch.rows": run.row_count,
+                "mesh.batch.requests": len(run.shares),
+                "mesh.batch.own_rows": rows,
+            }
+            self.stages.append(Stage("batch", run.started_s, now_s, facts))
+
 
 Share: TypeAlias = tuple[Ticket, list[Row]]
 Outcome: TypeAlias = list[Any] | MeshError
@@ -65,12 +82,13 @@ Outcome: TypeAlias = list[Any] | MeshError
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Run:
-    """One batch on one session: the rows that each request has in it."""
+    """One batch on one session: the rows that each request has in it. number: of all, from 1 on."""
 
     session: Session
     shares: list[Share]
     switch: StopSwitch
     started_s: float
+    number: int
 
     @property
     def row_count(self) -> int:
@@ -95,10 +113,11 @@ class Scheduler:
         self._waiting: dict[Ticket, None] = {}
         self._runs: set[Run] = set()
         self._row_s = 0.0
+        self._run_count = 0
         self._is_closed = False
         self._threads = concurrent.futures.ThreadPoolExecutor(len(sessions), thread_name_prefix="onnx")
 
-    def admit(self, deadline: float | None, priority: Priority) -> Ticket:
+    def admit(self, deadline: float | None, priority: Priority, stages: list[Stage] | None = None) -> Ticket:
         """A place in the queue, to be given back by `leave`. Raises OverloadedError, ShuttingDownError."""
         if self._is_closed:
             raise ShuttingDownError("the model is being unloaded")
@@ -109,7 +128,7 @@ class Scheduler:
                 f"the model's queue is full: {requests} requests wait",
                 retry_after_s=retry_hint_s(rows or requests, self._row_s / self._session_count),
             )
-        ticket = Ticket(deadline, priority, time.monotonic(), self._loop.create_future())
+        ticket = Ticket(deadline, priority, time.monotonic(), self._loop.create_future(), stages)
         ticket.to_end(ticket.arrived_s)
         self._preparing.add(ticket)
         return ticket
@@ -164,7 +183,8 @@ class Scheduler:
             self._drop_expired()
             if self._waiting:
                 shares = self._take_batch()
-                run = Run(self._idle.pop(), shares, StopSwitch(), time.monotonic())
+                self._run_count += 1
+                run = Run(self._idle.pop(), shares, StopSwitch(), time.monotonic(), self._run_count)
                 self._runs.add(run)
                 for ticket, _ in shares:
                     ticket.started_s = ticket.started_s or run.started_s
@@ -213,11 +233,13 @@ class Scheduler:
     def _finish(self, run: Run, outcomes: Sequence[Outcome]) -> None:
         self._runs.discard(run)
         self._idle.append(run.session)
-        seconds = (time.monotonic() - run.started_s) / run.row_count
+        now_s = time.monotonic()
+        seconds = (now_s - run.started_s) / run.row_count
         self._row_s += (seconds - self._row_s) * (SMOOTHING if self._row_s else 1.0)
         self._start_runs()
         self._observer.batch_computed(run.row_count)
         for (ticket, rows), outcome in zip(run.shares, outcomes, strict=True):
+            ticket.note_batch(run, len(rows), now_s)
             if isinstance(outcome, MeshError):
                 self._waiting.pop(ticket, None)
                 _fail(ticket, outcome)

@@ -14,13 +14,14 @@ import pytest
 
 from inference_mesh.client import MeshClient
 from tests.e2e.faults.conftest import Paced, entry, write_keys, write_yaml
+from tests.support.canaries import marked
 from tests.support.load import at_rate, one_call
 from tests.support.processes import MeshProcess
 from tests.support.tokens import AUDIENCE, ISSUER, claims, jwks, rsa_key
 
 pytestmark = pytest.mark.faults
 
-SHORT: dict[str, Any] = {"prompt": "a", "max_tokens": 4, "temperature": 0}
+SHORT: dict[str, Any] = {"prompt": marked("a"), "max_tokens": 4, "temperature": 0}
 DAY_S = 86_400
 KEY = rsa_key("one")
 

@@ -18,6 +18,7 @@ from inference_mesh.client import MeshClient
 from inference_mesh.lifecycle import FORCED_EXIT_CODE
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
 from tests.e2e.faults.conftest import Paced, Scale, entry, write_yaml
+from tests.support.canaries import marked
 from tests.support.leftovers import calls_at
 from tests.support.load import Outcome, failures, one_call
 from tests.support.processes import MeshProcess, http_status_of, http_text_of, metric_sum, wait_until
@@ -77,7 +78,7 @@ class Load:
 
 def _payload(tokens: int) -> payload_pb2.Payload:
     """Neither greedy nor seeded, so that no resuming hides a stream that was cut."""
-    return payload_pb2.Payload(generate=payload_pb2.Generate(prompt="a", max_tokens=tokens))
+    return payload_pb2.Payload(generate=payload_pb2.Generate(prompt=marked("a"), max_tokens=tokens))
 
 
 @pytest.mark.timeout(600)

@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from inference_mesh import lifecycle, load_report, telemetry
+from inference_mesh import lifecycle, load_report, telemetry, tracing
 from inference_mesh.errors import InvalidInputError
 from inference_mesh.request_ids import request_id_from
 from inference_mesh.settings import ServiceSettings, SettingsError, load_settings
@@ -98,19 +98,17 @@ def test_a_log_line_is_one_json_object_with_its_fields(capsys: pytest.CaptureFix
 
 
 def test_a_span_continues_the_callers_trace() -> None:
-    telemetry.configure_tracing("test", None)
+    tracing.configure_tracing("test", None, 1.0)
     caller = "0af7651916cd43dd8448eb211c80319c"
-    with telemetry.span(
-        "call", metadata=(("traceparent", f"00-{caller}-b7ad6b7169203331-01"),), kind="server"
-    ):
-        assert telemetry.current_trace_id() == caller
-        assert dict(telemetry.trace_metadata())["traceparent"].split("-")[1] == caller
+    with tracing.span("call", metadata=(("traceparent", f"00-{caller}-b7ad6b7169203331-01"),), kind="server"):
+        assert tracing.current_trace_id() == caller
+        assert dict(tracing.trace_metadata())["traceparent"].split("-")[1] == caller
 
 
 def test_a_span_that_is_left_in_another_context_is_ended_without_a_complaint(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    span = telemetry.span("stream")
+    span = tracing.span("stream")
     current = contextvars.copy_context().run(span.__enter__)
     span.__exit__(None, None, None)
     assert not current.is_recording()

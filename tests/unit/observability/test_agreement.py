@@ -175,6 +175,15 @@ def test_a_series_that_nobody_exports_is_noticed() -> None:
     assert not {"model", "nothing"} <= (labels_of(Selector("mesh_gateway_requests_total", ())) or set())
 
 
+def test_every_metric_is_shown_or_watched() -> None:
+    """But the size of a process's addresses, which says nothing, and what is for an endpoint picker."""
+    read = {selector.name for use in uses() for selector in selectors(use.expr)}
+    read |= {name.removesuffix(part) for name in read for part in ("_bucket", "_sum", "_count")}
+    there = {metric.name for some in metrics_by_process().values() for metric in some}
+    unseen = {name for name in there - read if not name.startswith("vllm:")}
+    assert unseen == {"process_virtual_memory_bytes"}
+
+
 def test_the_values_that_rules_match_are_those_of_the_code() -> None:
     assert set(pattern(INFERENCE, "method")) == set(INFERENCE_METHODS)
     assert set(pattern(UNARY, "method")) <= set(INFERENCE_METHODS)

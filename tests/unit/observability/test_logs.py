@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
-from inference_mesh import telemetry
+from inference_mesh import telemetry, tracing
 from scripts.check_alerts import PROMETHEUS, ROOT
+from tests.support.canaries import leaks_in, marked
 
 FOLDER = ROOT / "observability" / "loki"
 ALLOY = (FOLDER / "config.alloy").read_text()
@@ -37,7 +38,7 @@ def keys_of(block: str) -> set[str]:
 def test_the_fields_that_are_read_are_those_of_a_log_line() -> None:
     token = telemetry.current_request_id.set("7f3c")
     record = logging.LogRecord("gateway", logging.INFO, "", 0, "call", (), None)
-    with telemetry.span("test"):
+    with tracing.span("test"):
         line = json.loads(telemetry.JsonFormatter("gateway").format(record))
     telemetry.current_request_id.reset(token)
     read = keys_of("stage.json")
@@ -76,3 +77,40 @@ def test_logs_are_kept_for_a_time_and_then_deleted() -> None:
     assert LOKI["limits_config"]["retention_period"] == "360h"
     assert LOKI["compactor"]["retention_enabled"] is True
     assert LOKI["compactor"]["delete_request_store"] == "filesystem"
+
+
+def line_of(error: BaseException, logger: str = "gateway", message: str = "unmapped exception") -> str:
+    record = logging.LogRecord(logger, logging.ERROR, "", 0, message, (), (type(error), error, None))
+    lines = [form("gateway").format(record) for form in (telemetry.JsonFormatter, telemetry.TextFormatter)]
+    assert leaks_in("log", "".join(lines)) == []
+    return str(json.loads(lines[0])["exception"])
+
+
+def test_an_exception_is_told_by_its_frames_and_classes_and_not_by_its_words() -> None:
+    said = marked("Who are you?")
+    try:
+        try:
+            int(said)
+        except ValueError as error:
+            raise ExceptionGroup(said, [KeyError(said), RuntimeError(said)]) from error
+    except ExceptionGroup as group:
+        text = line_of(group)
+    assert [
+        name for name in ("ValueError", "ExceptionGroup", "KeyError", "RuntimeError") if name in text
+    ] == [
+        "ValueError",
+        "ExceptionGroup",
+        "KeyError",
+        "RuntimeError",
+    ]
+    assert "int(said)" in text
+
+
+def test_of_an_error_of_the_system_its_words_are_told() -> None:
+    assert line_of(ConnectionRefusedError(111, "Connection refused")).endswith("Connection refused")
+
+
+def test_what_asyncio_says_of_a_task_does_not_quote_its_exception() -> None:
+    error = ValueError(marked("a prompt"))
+    message = f"Task exception was never retrieved\nfuture: <Task finished exception={error!r}>"
+    assert "ValueError" in line_of(error, "asyncio", message)

@@ -65,6 +65,21 @@ def test_tokens_and_calls_are_counted_by_tenant() -> None:
     assert (requests(registry, "acme"), requests(registry, "acme", "CANCELLED")) == (1, 1)
 
 
+def test_the_time_of_calls_adds_up_by_tenant_and_model() -> None:
+    registry = CollectorRegistry()
+    metrics = UsageMetrics(registry, 1)
+    for tenant in ("acme", "acme", "second", "third"):
+        metrics.count(RECORD._replace(tenant=tenant, duration_s=0.5))
+    name = "mesh_gateway_tenant_request_seconds_total"
+    of_tenant = {
+        tenant: registry.get_sample_value(name, {"tenant": tenant, "model": "chat"})
+        for tenant in ("acme", "second", "other")
+    }
+    assert of_tenant == {"acme": 1.0, "second": None, "other": 1.0}
+    metrics.keep_only(())
+    assert registry.get_sample_value(name, {"tenant": "acme", "model": "chat"}) is None
+
+
 def test_tokens_that_no_model_made_are_counted_apart() -> None:
     registry = CollectorRegistry()
     UsageMetrics(registry, 10).count(RECORD._replace(response_cached=True))
