@@ -15,6 +15,8 @@ from inference_mesh.settings import MAX_MESSAGE_BYTES
 
 KEEPALIVE_INTERVAL_MS = 2_000
 PING_TIMEOUT_MS = 2_000
+NAME_AGE_MS = 1_000
+"""gRPC's own 30 s are longer than a rolling update of a few gateways: their names would be all stale."""
 MAX_METADATA_BYTES = 16 * 1024
 """Both of gRPC's limits: between a soft and a hard one it would refuse at random."""
 
@@ -36,6 +38,7 @@ def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> ChannelOption
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1_000),
+        ("grpc.dns_min_time_between_resolutions_ms", NAME_AGE_MS),
         ("grpc.use_local_subchannel_pool", 1),
         # Else the window of a stream grows to 4 MiB, which a reader that stops makes us hold.
         ("grpc.http2.bdp_probe", 0),
@@ -44,9 +47,19 @@ def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> ChannelOption
     ]
 
 
-def server_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> ChannelOptions:
-    """Options of a server of the mesh; it accepts the pings of `channel_options`."""
+def server_options(
+    max_message_bytes: int = MAX_MESSAGE_BYTES, max_connection_age_s: float | None = None
+) -> ChannelOptions:
+    """Options of a server of the mesh; it accepts the pings of `channel_options`.
+
+    max_connection_age_s: after so long, a tenth more or less, a connection takes no new calls, so that
+    its client asks again who is there; those that run go on. None = it lasts.
+    """
+    limits: ChannelOptions = []
+    if max_connection_age_s is not None:
+        limits.append(("grpc.max_connection_age_ms", round(max_connection_age_s * 1000)))
     return [
+        *limits,
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
@@ -65,18 +78,40 @@ def open_channel(
 
     tls: None = plaintext. Raises ConfigError if one of its files is missing or wrong.
     """
-    if tls is None:
-        return grpc.aio.insecure_channel(target, options=channel_options(max_message_bytes))
-    return open_secure_channel(target, tls.credentials(), tls.name, max_message_bytes=max_message_bytes)
+    return _open(target, channel_options(max_message_bytes), tls)
+
+
+def open_balanced_channel(
+    target: str, *, max_message_bytes: int = MAX_MESSAGE_BYTES, tls: ClientTls | None = None
+) -> grpc.aio.Channel:
+    """A channel to all processes that a name stands for, which get the calls in turn.
+
+    The name is resolved again when a connection ends. Otherwise as `open_channel`.
+    """
+    # Of retries only those that need no policy: of calls that met a connection's end and reached nobody.
+    ours: ChannelOptions = [("grpc.lb_policy_name", "round_robin"), ("grpc.enable_retries", 1)]
+    options = [one for one in channel_options(max_message_bytes) if one[0] not in dict(ours)] + ours
+    return _open(target, options, tls)
 
 
 def open_secure_channel(
     target: str, credentials: grpc.ChannelCredentials, name: str, *, max_message_bytes: int
 ) -> grpc.aio.Channel:
     """A channel with TLS; name: what the certificate is checked for, empty = the host of the target."""
-    options = channel_options(max_message_bytes)
+    return _secure(target, channel_options(max_message_bytes), credentials, name)
+
+
+def _open(target: str, options: ChannelOptions, tls: ClientTls | None) -> grpc.aio.Channel:
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return _secure(target, options, tls.credentials(), tls.name)
+
+
+def _secure(
+    target: str, options: ChannelOptions, credentials: grpc.ChannelCredentials, name: str
+) -> grpc.aio.Channel:
     if name:
-        options.append(("grpc.ssl_target_name_override", name))
+        options = [*options, ("grpc.ssl_target_name_override", name)]
     return grpc.aio.secure_channel(target, credentials, options=options)
 
 

@@ -22,7 +22,7 @@ import grpc
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from inference_mesh import json_payload
-from inference_mesh.channels import open_channel
+from inference_mesh.channels import open_balanced_channel
 from inference_mesh.client_tls import ClientTls
 from inference_mesh.errors import MeshError, PayloadMismatchError, UnavailableError
 from inference_mesh.metadata import API_KEY, REQUEST_ID
@@ -49,7 +49,7 @@ class MeshClient:
 
         tls: None = plaintext. Raises ConfigError if one of its files is missing or wrong.
         """
-        self._channel = open_channel(target, tls=tls)
+        self._channel = open_balanced_channel(target, tls=tls)
         self._stub: inference_pb2_grpc.InferenceServiceAsyncStub = inference_pb2_grpc.InferenceServiceStub(
             self._channel
         )

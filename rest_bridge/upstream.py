@@ -17,7 +17,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from inference_mesh import deadlines, telemetry
-from inference_mesh.channels import open_channel
+from inference_mesh.channels import open_balanced_channel
 from inference_mesh.client_tls import ClientTls
 from inference_mesh.errors import (
     InvalidInputError,
@@ -98,7 +98,7 @@ class Upstream:
 
     def __init__(self, target: str, max_message_bytes: int, tls: ClientTls | None = None) -> None:
         """target: host:port. tls: None = plaintext. Raises ConfigError if one of its files is wrong."""
-        self._channel = open_channel(target, max_message_bytes=max_message_bytes, tls=tls)
+        self._channel = open_balanced_channel(target, max_message_bytes=max_message_bytes, tls=tls)
         self._stub: inference_pb2_grpc.InferenceServiceAsyncStub = inference_pb2_grpc.InferenceServiceStub(
             self._channel
         )
