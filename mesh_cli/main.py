@@ -26,6 +26,7 @@ from mesh_cli.commands import (
     prepare,
     secrets,
     status,
+    top,
     up,
 )
 from mesh_cli.errors import EXIT_FAILED, EXIT_USAGE, CliError
@@ -44,6 +45,7 @@ def make_app() -> typer.Typer:
     for name, command in (
         ("up", up.up),
         ("status", status.status),
+        ("top", top.top),
         ("down", down.down),
         ("infer", infer.infer),
         ("explain", explain.explain),

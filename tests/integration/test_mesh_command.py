@@ -119,6 +119,16 @@ def test_models_are_listed_for_scripts_and_for_people(running: StateFolder) -> N
     assert "flowers" in _mesh(running, "models", "list").stdout
 
 
+def test_top_finds_the_processes_and_tells_which_model_is_missing(running: StateFolder) -> None:
+    document = json.loads(_mesh(running, "top", "--once", "--json", "--interval", "0.2").stdout)
+    rows = {row["model"]: (row["ready"], row["replicas"]) for row in document["rows"]}
+    assert rows == {"broken": (0, 1), "iris": (2, 2), "tiny-chat": (1, 1)}
+    assert {one["kind"] for one in document["processes"]} == {"gateway", "worker"}
+    by_replica = _mesh(running, "top", "--once", "--by", "replica", "--interval", "0.2").stdout.splitlines()
+    assert [line.split()[1] for line in by_replica[1:5]] == ["broken-0", "iris-0", "iris-1", "tiny-chat-0"]
+    assert by_replica[5].startswith("broken-0: failed: ")
+
+
 def test_a_conversation_can_be_piped_in(running: StateFolder) -> None:
     arguments = ("chat", "tiny-chat", "--temperature", "0", "--max-tokens", "8")
     ended = _mesh(running, *arguments, stdin="Hello\n\nWho are you?\n/exit\nnever asked\n")

@@ -48,6 +48,7 @@ def test_without_a_mesh_the_exit_code_is_3(tmp_path: Path, nowhere: str) -> None
     for command in (
         ("status",),
         ("status", "--json"),
+        ("top", "--once"),
         ("down",),
         ("infer", "m", "text", "--target", nowhere),
         ("chat", "m", "--target", nowhere),
@@ -75,6 +76,9 @@ def test_without_a_mesh_the_exit_code_is_3(tmp_path: Path, nowhere: str) -> None
         ("models", "verify", "gone.gguf"),
         ("models", "verify", "a", "--config", "gone.yaml"),
         ("keys", "create", "--scope", "all"),
+        ("top", "--metrics", "ftp://nowhere/metrics"),
+        ("top", "--interval", "0"),
+        ("top", "--sort", "nonsense"),
     ],
 )
 def test_wrong_use_has_exit_code_2_and_no_traceback(tmp_path: Path, command: tuple[str, ...]) -> None:
