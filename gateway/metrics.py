@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from gateway.tally import Level, Tally
+from gateway.timings import Timings
 
 UNKNOWN_MODEL = "unknown"
 REQUEST_BUCKETS_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -20,22 +23,20 @@ class GatewayMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._models: set[str] = set()
-        self.requests = Counter(
+        self.requests = Tally(
             "mesh_gateway_requests_total",
             "Calls that ended, by their gRPC code.",
             ("model", "method", "code"),
-            registry=self.registry,
+            self.registry,
         )
-        self.request_seconds = Histogram(
+        self.request_seconds = Timings(
             "mesh_gateway_request_seconds",
             "Time from a call's arrival to its end.",
             ("model", "method"),
-            buckets=REQUEST_BUCKETS_S,
-            registry=self.registry,
+            REQUEST_BUCKETS_S,
+            self.registry,
         )
-        self.in_flight = Gauge(
-            "mesh_gateway_in_flight", "Calls that run now.", ("model",), registry=self.registry
-        )
+        self.in_flight = Level("mesh_gateway_in_flight", "Calls that run now.", ("model",), self.registry)
         self.registry_reloads, self.registry_is_good = self._of_file("registry", "the model registry")
         self._certificate_ends = Gauge(
             "mesh_gateway_certificate_expiry_timestamp_seconds",
@@ -47,13 +48,11 @@ class GatewayMetrics:
 
     def keep_only(self, models: Collection[str]) -> None:
         """Drop the series of models that are no more; calls that still run end in series of their own."""
-        for gone in self._models.difference(models):
-            self.requests.remove_by_labels({"model": gone})
-            self.request_seconds.remove_by_labels({"model": gone})
-            if self.in_flight.labels(gone)._value.get() == 0:  # noqa: SLF001  # the library tells it nowhere else
-                self.in_flight.remove(gone)
-                self._models.discard(gone)
-        self._models.update(models)
+        gone = self._models.difference(models)
+        for metric in (self.requests, self.request_seconds):
+            metric.forget(lambda labels: labels[0] in gone)
+        self.in_flight.forget(lambda labels: labels[0] in gone and not self.in_flight.of(labels))
+        self._models = {one for one in gone if self.in_flight.of((one,))} | set(models)
 
     def watch_certificates(self, ends_at_s: Callable[[], dict[str, float]]) -> None:
         """Ask for the ends of the certificates, by setting, whenever the metrics are read."""

@@ -85,7 +85,9 @@ class Parts:
             self._rng.random,
             time.time,
         )
-        self._usage_metrics = UsageMetrics(registry, settings.tenant_label_limit)
+        self._usage_metrics = UsageMetrics(
+            registry, settings.tenant_label_limit, settings.tenant_model_label_limit
+        )
         self.usage_log = None
         if settings.usage_log is not None:
             self.usage_log = UsageLog(settings.usage_log, self._usage_metrics)

@@ -149,7 +149,9 @@ class Gateway:
         self.http_port = self._http_server.port
         self._grpc_server = grpc.aio.server(
             interceptors=(StatusInterceptor(),),
-            options=server_options(settings.max_message_bytes + MESSAGE_HEADROOM_BYTES),
+            options=server_options(
+                settings.max_message_bytes + MESSAGE_HEADROOM_BYTES, settings.max_connection_age_s
+            ),
         )
         self._add_services(self._grpc_server)
         self.grpc_port = self._add_port(self._grpc_server)

@@ -36,6 +36,13 @@ class GatewaySettings(ServiceSettings):
         "also the bridge and those with a key or token; absent = none is asked for. "
         "Its names may be a tenant's.",
     )
+    max_connection_age_s: float = Field(
+        300.0,
+        gt=0,
+        le=86_400,
+        description="After so long, a tenth more or less, a client's connection takes no new calls, and the "
+        "client opens another, by which it finds gateways that came since. Running calls go on.",
+    )
     worker_tls_ca: Path | None = Field(
         None,
         description="Certificate authority (PEM) of the workers, which are then called with TLS; absent = "
@@ -70,6 +77,13 @@ class GatewaySettings(ServiceSettings):
     )
     tenant_label_limit: int = Field(
         50, ge=0, le=10_000, description="Tenants with metrics of their own; further ones are 'other'."
+    )
+    tenant_model_label_limit: int = Field(
+        1000,
+        ge=0,
+        le=100_000,
+        description="Pairs of tenant and model with metrics of their own; of further ones the model is "
+        "'other'.",
     )
     auth: Literal["required", "optional", "open"] = Field(
         "optional",

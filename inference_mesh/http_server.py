@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -24,6 +23,7 @@ from uvicorn.server import ServerState
 
 from inference_mesh import strict_json, telemetry
 from inference_mesh.http_protocol import ConnectionTable, GuardedProtocol, HttpLimits
+from inference_mesh.metrics_page import MetricsPage, format_of
 
 log = telemetry.get_logger(__name__)
 
@@ -124,6 +124,7 @@ def operations_routes(
 
     before_scrape: called on the event loop, to renew what is measured at this moment.
     """
+    page, one_at_a_time = MetricsPage(registry), asyncio.Lock()
 
     async def healthz(_: Request) -> Response:
         return _json(200, {"status": "ok"})
@@ -134,9 +135,11 @@ def operations_routes(
         return _json(200 if state.is_ready else 503, {"ready": state.is_ready, "detail": state.detail})
 
     async def metrics(request: Request) -> Response:
-        before_scrape()
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(await asyncio.to_thread(encode, registry), media_type=content_type)
+        form = format_of(request.headers.get("accept", ""))
+        async with one_at_a_time:
+            before_scrape()
+            text = await asyncio.to_thread(page.render, form)
+        return Response(text, headers={"content-type": form.value})
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
 

@@ -49,7 +49,7 @@ def metrics_by_process() -> dict[str, list[Metric]]:
     registries = {
         EVERY_PROCESS: _process_registry(),
         "gateway": _gateway_registry(),
-        "workers": WorkerMetrics("example").registry,
+        "workers": _worker_registry(),
         "rest_bridge": BridgeMetrics().registry,
     }
     return {process: sorted(_metrics_of(registry)) for process, registry in registries.items()}
@@ -68,6 +68,12 @@ def _gateway_registry() -> CollectorRegistry:
     UsageMetrics(registry, tenant_limit=0)
     BudgetMetrics(registry, lambda: (), series_limit=0)
     return registry
+
+
+def _worker_registry() -> CollectorRegistry:
+    metrics = WorkerMetrics("example")
+    metrics.join_inference_pool()
+    return metrics.registry
 
 
 def _metrics_of(registry: CollectorRegistry) -> list[Metric]:

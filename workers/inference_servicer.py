@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import Message
 
 from inference_mesh import metadata
+from inference_mesh.absent_caller import NOBODY_LISTENS, absence
 from inference_mesh.deadlines import deadline_of
 from inference_mesh.messages import parsed, serialized
 from inference_mesh.metadata import Metadata
@@ -130,7 +131,10 @@ async def telling_prompt(chunks: AsyncIterator[Chunk], context: Context) -> Asyn
 
 async def send_prompt_tokens(context: Context, chunk: Chunk) -> None:
     """Tell the exact prompt length before the first message."""
-    await context.send_initial_metadata(((metadata.PROMPT_TOKENS, str(chunk.prompt_tokens)),))
+    try:
+        await context.send_initial_metadata(((metadata.PROMPT_TOKENS, str(chunk.prompt_tokens)),))
+    except NOBODY_LISTENS:
+        raise absence(deadline_of(context)) from None
 
 
 def add_usage(context: Context, usage: payload_pb2.Usage | None) -> None:

@@ -7,9 +7,11 @@ import functools
 import itertools
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter
 
 from gateway.policy.facts import Priority, RefusalKind
+from gateway.readings import Readings
+from gateway.timings import Timings
 
 DISPLACED = "displaced"
 REASONS = (RefusalKind.QUEUE_FULL.value, RefusalKind.TOO_LATE.value, DISPLACED)
@@ -23,18 +25,15 @@ class AdmissionMetrics:
     """Owns the series of this room in the gateway's registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._depth = Gauge(
-            "mesh_gateway_queue_depth",
-            "Calls that wait for a model.",
-            ("model", "priority"),
-            registry=registry,
+        self._depth = Readings(
+            "mesh_gateway_queue_depth", "Calls that wait for a model.", ("model", "priority"), registry
         )
-        self._waits = Histogram(
+        self._waits = Timings(
             "mesh_gateway_queue_wait_seconds",
             "How long the calls waited that could not start at once and had their turn.",
             ("model", "priority"),
-            buckets=WAIT_BUCKETS_S,
-            registry=registry,
+            WAIT_BUCKETS_S,
+            registry,
         )
         self._refusals = Counter(
             "mesh_gateway_queue_refusals_total",
@@ -50,11 +49,11 @@ class AdmissionMetrics:
         self._models.add(model)
         for priority in Priority:
             depth = functools.partial(depth_of, priority)
-            self._depth.labels(model, _label(priority)).set_function(depth)
+            self._depth.watch((model, _label(priority)), depth)
 
     def waited(self, model: str, priority: Priority, wait_s: float) -> None:
         """A call had its turn after a wait."""
-        self._waits.labels(model, _label(priority)).observe(wait_s)
+        self._waits.observe((model, _label(priority)), wait_s)
 
     def refused(self, model: str, priority: Priority, reason: str) -> None:
         """A call was refused, for one of REASONS."""
@@ -62,11 +61,9 @@ class AdmissionMetrics:
 
     def forget_all_but(self, models: frozenset[str]) -> None:
         """Drop the series of models that are no more."""
+        for metric in (self._depth, self._waits):
+            metric.forget(lambda labels: labels[0] not in models)
         for model in self._models - models:
-            for priority in map(_label, Priority):
-                self._depth.remove(model, priority)
-                with contextlib.suppress(KeyError):
-                    self._waits.remove(model, priority)
             for priority, reason in itertools.product(map(_label, Priority), REASONS):
                 with contextlib.suppress(KeyError):
                     self._refusals.remove(model, priority, reason)

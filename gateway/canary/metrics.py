@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from prometheus_client import CollectorRegistry, Gauge
 
 from gateway.policy.routing.canary import CanaryPhase
-from gateway.tally import Tally
+from gateway.tally import Level, Tally
 
 
 class CanaryMetrics:
     """Owns the series of this room in the gateway's registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.weight = Gauge(
+        self.weight = Level(
             "mesh_gateway_canary_weight",
             "Percent of the traffic that the canary gets.",
             ("model",),
-            registry=registry,
+            registry,
         )
-        self.phase = Gauge(
+        self.phase = Level(
             "mesh_gateway_canary_phase",
             "1 for the phase that the canary is in, 0 for the others.",
             ("model", "phase"),
-            registry=registry,
+            registry,
         )
         self.requests = Tally(
             "mesh_gateway_canary_requests_total",
@@ -40,17 +38,11 @@ class CanaryMetrics:
 
     def show(self, model: str, weight: float, phase: CanaryPhase | None) -> None:
         """How far a canary is; phase None = not known."""
-        self.weight.labels(model).set(weight)
+        self.weight.set((model,), weight)
         for one in CanaryPhase:
-            self.phase.labels(model, one.value).set(one is phase)
+            self.phase.set((model, one.value), one is phase)
 
     def forget(self, model: str) -> None:
         """Drop the series of a canary that is no more."""
-        self._remove(self.weight, model)
-        for phase in CanaryPhase:
-            self._remove(self.phase, model, phase.value)
-        self.requests.forget(lambda labels: labels[0] == model)
-
-    def _remove(self, metric: Gauge, *labels: str) -> None:
-        with contextlib.suppress(KeyError):
-            metric.remove(*labels)
+        for metric in (self.weight, self.phase, self.requests):
+            metric.forget(lambda labels: labels[0] == model)

@@ -108,7 +108,7 @@ class CallDesk:
     def count_in(self, call: Call) -> None:
         """Count a call that was let in as running, until it is settled."""
         call.counted_as = call.model
-        self._metrics.in_flight.labels(call.model).inc()
+        self._metrics.in_flight.add((call.model,))
 
     def draw(self) -> float:
         """A random number in [0, 1)."""
@@ -120,9 +120,9 @@ class CallDesk:
         for grant in call.grants:
             grant.settle(used, now_s)
         if call.counted_as:
-            self._metrics.in_flight.labels(call.counted_as).dec()
-        self._metrics.requests.labels(call.model, call.method, code.name).inc()
-        self._metrics.request_seconds.labels(call.model, call.method).observe(duration_s, tracing.exemplar())
+            self._metrics.in_flight.add((call.counted_as,), -1)
+        self._metrics.requests.add((call.model, call.method, code.name))
+        self._metrics.request_seconds.observe((call.model, call.method), duration_s, tracing.exemplar())
         self._at_end(call, code, duration_s)
         call_span.note_end(call, code)
         _log_call(call, code, duration_s)

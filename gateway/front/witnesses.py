@@ -19,6 +19,7 @@ from gateway.response_cache.response_cache import ResponseCache
 from gateway.response_cache.response_caches import ResponseCaches
 from gateway.shadow.shadow_call import MAX_COMPARED_BYTES, ShadowCall
 from gateway.shadow.shadows import CopyFacts, Shadows
+from gateway.upstream.worker_call import send_initial
 
 
 class Witnesses:
@@ -61,7 +62,7 @@ class Witness:
         if found is None:
             return None
         call.usage = found.usage
-        await call.context.send_initial_metadata(call.initial_metadata())
+        await send_initial(call, ())
         messages = found.messages(call.request_id)
         call.delivered, call.delivered_tokens = len(messages), found.usage.completion_tokens
         call.last_message = messages[-1]

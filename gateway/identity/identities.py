@@ -25,7 +25,11 @@ from gateway.policy.identity.tokens import (
     caller_of_token,
     read_token,
 )
+from inference_mesh import telemetry
 
+log = telemetry.get_logger(__name__)
+
+NO_KEYS = "no keys are loaded: every call is refused"
 REFUSED = Refuse(RefusalKind.UNAUTHENTICATED, "missing or invalid credentials")
 
 
@@ -44,10 +48,11 @@ class Identities:
         self._metrics = IdentityMetrics(metrics.registry)
         self._callers = CallerCache()
         self._metrics.known_callers.set_function(lambda: len(self._callers))
-        self._keyring = Keyring(keys, metrics, on_change=self._callers.clear)
+        self._keyring = Keyring(keys, metrics, on_change=self._follow_keys)
         self._tenants = Tenants(tenants, self._metrics, on_change=self._follow_tenants)
         folder = Path() if tenants is None else tenants.parent
         self._issuers = Issuers(folder, self._metrics, on_change=self._callers.clear)
+        self._was_open = True
         self._stranger: Caller | Refuse = REFUSED if requires_key else Caller()
 
     @property
@@ -71,6 +76,7 @@ class Identities:
         self._issuers.start(background)
         self._tenants.start(background)
         self._keyring.start(background)
+        self._warn_if_closed()
 
     def try_identify(self, credentials: Credentials, wall_time_s: float) -> Caller | Refuse | None:
         """Who calls; None if only `identify` can tell, because an issuer's keys must be asked for.
@@ -153,6 +159,15 @@ class Identities:
         self._issuers.replace(self._tenants.issuers)
         self._callers.clear()
 
+    def _follow_keys(self) -> None:
+        self._callers.clear()
+        self._warn_if_closed()
+
+    def _warn_if_closed(self) -> None:
+        was_open, self._was_open = self._was_open, self.lets_callers_in
+        if was_open and not self._was_open:
+            log.warning(NO_KEYS, reason=str(self._keyring.last_error or "the file has none"))
+
     @property
     def _has_credentials(self) -> bool:
         return bool(self._keyring.keys or self._issuers or self._tenants.book.knows_certificates)
@@ -160,8 +175,7 @@ class Identities:
     def _keys_text(self) -> str:
         if not self._requires_key:
             return "open: no key is needed"
-        if self._keyring.last_error is not None:
-            return str(self._keyring.last_error)
-        if self._has_credentials:
-            return f"{len(self._keyring.keys)} keys"
-        return "no keys are loaded: every call is refused"
+        reason = self._keyring.last_error
+        if not self._has_credentials:
+            return NO_KEYS if reason is None else f"{NO_KEYS}; {reason}"
+        return f"{len(self._keyring.keys)} keys" if reason is None else str(reason)

@@ -193,7 +193,7 @@ class Fleet:
 
     def _changed(self) -> None:
         for (name, version), member in self._members.items():
-            self._metrics.capacity.labels(name, version).set(member.model.pool.capacity)
+            self._metrics.capacity.set((name, version), member.model.pool.capacity)
         self._on_change()
 
 

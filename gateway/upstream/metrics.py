@@ -9,9 +9,9 @@ import contextlib
 from collections import Counter as Multiset
 from collections.abc import Collection
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter
 
-from gateway.tally import Tally
+from gateway.tally import Level, Tally
 
 
 class UpstreamMetrics:
@@ -30,17 +30,17 @@ class UpstreamMetrics:
             ("model", "endpoint"),
             registry=registry,
         )
-        self.endpoint_ready = Gauge(
+        self.endpoint_ready = Level(
             "mesh_gateway_endpoint_ready",
             "1 if the replica is healthy and takes calls, else 0.",
             ("model", "endpoint"),
-            registry=registry,
+            registry,
         )
-        self.capacity = Gauge(
+        self.capacity = Level(
             "mesh_gateway_capacity",
             "Calls that the ready replicas of a version work on at once.",
             ("model", "version"),
-            registry=registry,
+            registry,
         )
         self.silences = Counter(
             "mesh_gateway_silent_attempts_total",
@@ -67,7 +67,7 @@ class UpstreamMetrics:
         """Have series for a replica; two versions of a model may share its address."""
         self._shown[model, endpoint] += 1
         if self._shown[model, endpoint] == 1:
-            self.endpoint_ready.labels(model, endpoint).set(0)
+            self.endpoint_ready.set((model, endpoint), 0)
 
     def forget_endpoint(self, model: str, endpoint: str) -> None:
         """Drop the series of a replica that is no more, once no version has it."""
@@ -75,9 +75,9 @@ class UpstreamMetrics:
         if self._shown[model, endpoint] > 0:
             return
         del self._shown[model, endpoint]
-        for metric in (self.ejections, self.endpoint_ready):
-            with contextlib.suppress(KeyError):
-                metric.remove(model, endpoint)
+        self.endpoint_ready.remove((model, endpoint))
+        with contextlib.suppress(KeyError):
+            self.ejections.remove(model, endpoint)
 
     def keep_only(self, models: Collection[str]) -> None:
         """Drop the series of models that are no more."""
@@ -89,5 +89,4 @@ class UpstreamMetrics:
 
     def forget_version(self, model: str, version: str) -> None:
         """Drop the series of a version that is no more."""
-        with contextlib.suppress(KeyError):
-            self.capacity.remove(model, version)
+        self.capacity.remove((model, version))

@@ -227,7 +227,7 @@ class EndpointPool(Generic[E]):
             self._welcome(endpoint)
         event = "replica is ready" if is_healthy else "replica is not ready"
         log.info(event, model=self.model, endpoint=endpoint.address, health=health.value)
-        self._metrics.endpoint_ready.labels(self.model, endpoint.address).set(is_healthy)
+        self._metrics.endpoint_ready.set((self.model, endpoint.address), is_healthy)
         self._on_change()
 
     def _is_stalled_for_good(self, endpoint: E) -> bool:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import grpc
 from google.protobuf.message import DecodeError
 
 from gateway.call import Call
 from gateway.forwarded_metadata import Pairs, worker_metadata_for_client
 from inference_mesh import load_report
-from inference_mesh.deadlines import remaining_s
-from inference_mesh.errors import CancelledByCallerError, DeadlineExceededError
+from inference_mesh.absent_caller import NOBODY_LISTENS, absence
+from inference_mesh.errors import DeadlineExceededError
 from inference_mesh.load_report import LoadReport
 from inference_mesh.metadata import LOAD_REPORT, PROMPT_TOKENS, USAGE, Metadata, bytes_of, value_of
 from inference_mesh.v1 import payload_pb2
@@ -69,10 +68,15 @@ def load_of(metadata: Metadata) -> LoadReport | None:
 
 
 async def send_initial(call: Call, metadata: Metadata) -> None:
-    """Tell the client what the worker and the gateway say before the answer."""
-    await call.context.send_initial_metadata(
-        (*worker_metadata_for_client(metadata), *call.initial_metadata())
-    )
+    """Tell the client what the worker and the gateway say before the answer.
+
+    Raises DeadlineExceededError or CancelledByCallerError if it is there no more.
+    """
+    told = (*worker_metadata_for_client(metadata), *call.initial_metadata())
+    try:
+        await call.context.send_initial_metadata(told)
+    except NOBODY_LISTENS:
+        raise absence(call.deadline) from None
 
 
 async def write(call: Call, message: bytes) -> None:
@@ -82,9 +86,8 @@ async def write(call: Call, message: bytes) -> None:
             await call.context.write(message)
     except TimeoutError:
         raise DeadlineExceededError("the deadline passed before the answer was read") from None
-    except (grpc.aio.InternalError, asyncio.InvalidStateError):  # what a write to nobody raises
-        remaining_s(call.deadline)
-        raise CancelledByCallerError("the caller left") from None
+    except NOBODY_LISTENS:
+        raise absence(call.deadline) from None
 
 
 def is_cancelled() -> bool:

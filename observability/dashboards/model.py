@@ -19,6 +19,7 @@ from observability.dashboards.panels import (
     or_one_zero,
     or_zero,
     quantiles,
+    rows,
 )
 from observability.dashboards.variables import CALLS, OF_MODEL
 
@@ -33,13 +34,14 @@ def model() -> Page:
         title="Model",
         description="Latency to the first and the next token, batches, KV cache, tokens, queue and replicas.",
         variables=[variables.MODEL],
-        rows=[_calls(), _generation(), _engine(), _recovery(), _steering()],
+        rows=[_calls(), _generation(), _engine(), _recovery(), _steering(), _response_cache()],
     )
 
 
 def _calls() -> Row:
     codes = f"sum by (code) (rate(mesh_gateway_requests_total{{{CALLS}}}[{RATE}]))"
     depth = f"sum by (priority) (mesh_gateway_queue_depth{{{OF_MODEL}}})"
+    protocols = f"sum by (protocol, code) (rate(mesh_worker_requests_total{{{OF_MODEL}}}[{RATE}]))"
     wait = quantiles("mesh_gateway_queue_wait_seconds", "model", OF_MODEL)
     return Row(
         "Calls",
@@ -70,6 +72,20 @@ def _calls() -> Row:
                 "By reason: full, displaced by a higher class, or too late to be worth it.",
                 PER_S,
                 _rare("mesh_gateway_queue_refusals_total", "reason"),
+            ),
+            areas(
+                "Rate at the workers",
+                "Requests that ended, by protocol and gRPC code; copies for shadows are among them.",
+                PER_S,
+                Query(protocols, "{{protocol}} {{code}}"),
+                per_row=2,
+            ),
+            lines(
+                "Duration at the workers",
+                "From arrival at the worker to the end of the answer.",
+                SECONDS,
+                *quantiles("mesh_worker_request_seconds", "protocol", OF_MODEL),
+                per_row=2,
             ),
         ],
     )
@@ -119,9 +135,9 @@ def _generation() -> Row:
 
 
 def _engine() -> Row:
-    rows = f"mesh_worker_batch_rows_sum{{{OF_MODEL}}}"
+    total = f"mesh_worker_batch_rows_sum{{{OF_MODEL}}}"
     count = f"mesh_worker_batch_rows_count{{{OF_MODEL}}}"
-    mean = f"sum by (model) (rate({rows}[{RATE}])) / (sum by (model) (rate({count}[{RATE}])) > 0)"
+    mean = f"sum by (model) (rate({total}[{RATE}])) / (sum by (model) (rate({count}[{RATE}])) > 0)"
     return Row(
         "Engine",
         [
@@ -152,20 +168,17 @@ def _engine() -> Row:
                 Query(f"mesh_worker_queue_depth{{{OF_MODEL}}}", "{{model}} {{pod}}"),
             ),
             lines(
+                "Wait for the engine",
+                "Of the requests that a worker answered.",
+                SECONDS,
+                *quantiles("mesh_worker_queue_wait_seconds", "model", OF_MODEL),
+            ),
+            lines(
                 "Given up",
                 "Too late: dropped before any work, or expired during it.",
                 PER_S,
                 _rare("mesh_worker_queue_drops_total", "model", " dropped"),
                 _rare("mesh_worker_expired_total", "model", " expired"),
-            ),
-            lines(
-                "Ready",
-                "1 for each replica that takes calls.",
-                COUNT,
-                Query(
-                    f"max by (model, endpoint) (mesh_gateway_endpoint_ready{{{OF_MODEL}}})",
-                    "{{model}} {{endpoint}}",
-                ),
             ),
         ],
     )
@@ -176,49 +189,57 @@ def _recovery() -> Row:
         "Recovery",
         [
             lines(
+                "Ready",
+                "1 for each replica that takes calls.",
+                COUNT,
+                Query(
+                    f"max by (model, endpoint) (mesh_gateway_endpoint_ready{{{OF_MODEL}}})",
+                    "{{model}} {{endpoint}}",
+                ),
+            ),
+            lines(
                 "Retries",
                 "Attempts after the first.",
                 PER_S,
                 _rare("mesh_gateway_retries_total", "model"),
-                per_row=4,
             ),
             lines(
                 "Ejections",
                 "Replicas left out for a while.",
                 PER_S,
                 _rare("mesh_gateway_ejections_total", "model"),
-                per_row=4,
             ),
             lines(
                 "Silent replicas",
                 "Attempts given up, by what was awaited.",
                 PER_S,
                 _rare("mesh_gateway_silent_attempts_total", "awaited"),
-                per_row=4,
             ),
             lines(
                 "Broken streams",
                 "Resumed on another replica, or ended.",
                 PER_S,
                 _rare("mesh_gateway_broken_streams_total", "result"),
-                per_row=4,
             ),
         ],
     )
 
 
 def _steering() -> Row:
+    phase = f"max by (model, phase) (mesh_gateway_canary_phase{{{OF_MODEL}}} == 1)"
     weight = f"max by (model) (mesh_gateway_canary_weight{{{OF_MODEL}}}) / 100"
-    kept = f"sum by (model) (mesh_gateway_response_cache_bytes{{{OF_MODEL}}})"
     difference = quantiles("mesh_gateway_shadow_difference", "measure", OF_MODEL)
-    hits = (
-        f'sum by (model) (rate(mesh_gateway_response_cache_lookups_total{{{OF_MODEL},result="hit"}}[{RATE}]))'
-    )
-    lookups = f"sum by (model) (rate(mesh_gateway_response_cache_lookups_total{{{OF_MODEL}}}[{RATE}]))"
     return Row(
-        "Canary, shadow and response cache",
+        "Canary and shadow",
         [
             lines("Canary", "Share of the traffic.", RATIO, Query(or_zero(weight, MODELS), "{{model}}")),
+            rows(
+                "Phase of the canary",
+                "Of each model that has one.",
+                COUNT,
+                Query(or_one_zero(phase, MODELS), "Is in it"),
+                per_row=3,
+            ),
             areas(
                 "Canary calls",
                 "That say something of a version, by side and result.",
@@ -237,14 +258,40 @@ def _steering() -> Row:
                 COUNT,
                 *(Query(or_one_zero(one.expr, MODELS), one.legend) for one in difference),
             ),
+        ],
+    )
+
+
+def _response_cache() -> Row:
+    answers = f"sum by (model) (mesh_gateway_response_cache_answers{{{OF_MODEL}}})"
+    kept = f"sum by (model) (mesh_gateway_response_cache_bytes{{{OF_MODEL}}})"
+    hits = (
+        f'sum by (model) (rate(mesh_gateway_response_cache_lookups_total{{{OF_MODEL},result="hit"}}[{RATE}]))'
+    )
+    lookups = f"sum by (model) (rate(mesh_gateway_response_cache_lookups_total{{{OF_MODEL}}}[{RATE}]))"
+    return Row(
+        "Response cache",
+        [
             lines(
-                "Response cache",
+                "Hits",
                 "Share of lookups that found an answer.",
                 RATIO,
                 Query(or_zero(f"{hits} / ({lookups} > 0)", MODELS), "{{model}}"),
             ),
             areas(
                 "Kept answers", "Memory of the gateways.", BYTES, Query(or_zero(kept, MODELS), "{{model}}")
+            ),
+            lines(
+                "Number of kept answers",
+                "In all gateways.",
+                COUNT,
+                Query(or_zero(answers, MODELS), "{{model}}"),
+            ),
+            areas(
+                "Dropped answers",
+                "Evicted for lack of memory, or expired.",
+                PER_S,
+                _rare("mesh_gateway_response_cache_evictions_total", "reason"),
             ),
         ],
     )

@@ -16,6 +16,7 @@ from observability.dashboards.panels import (
     limited,
     lines,
     number,
+    or_one_zero,
     or_zero,
     quantiles,
     rows,
@@ -151,6 +152,7 @@ def _room() -> Row:
 
 def _bridge() -> Row:
     codes = f"sum by (code) (rate(mesh_bridge_requests_total[{RATE}]))"
+    broken = f"sum by (code) (rate(mesh_bridge_broken_streams_total[{RATE}]))"
     return Row(
         "REST",
         [
@@ -161,6 +163,12 @@ def _bridge() -> Row:
                 "Of streamed answers: from the head of the request.",
                 SECONDS,
                 *quantiles("mesh_bridge_first_event_seconds", "route", ""),
+            ),
+            areas(
+                "Broken streams",
+                "That ended with an error event, by its code.",
+                PER_S,
+                Query(or_one_zero(broken, 'count(up{job="rest-bridge"})'), "{{code}}"),
             ),
         ],
     )

@@ -31,13 +31,28 @@ RATIO = units.PercentUnit
 COUNT = units.Short
 CORES = "cores"
 
+WITH_EXEMPLARS = frozenset(
+    {
+        "mesh_bridge_first_event_seconds",
+        "mesh_bridge_request_seconds",
+        "mesh_gateway_request_seconds",
+        "mesh_worker_request_seconds",
+        "mesh_worker_time_to_first_token_seconds",
+    }
+)
+"""Histograms that note the trace of a sampled call."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """A PromQL expression, and how its series are called in the legend."""
+    """A PromQL expression, and how its series are called in the legend.
+
+    with_exemplars: whether the traces of single calls are shown as points beside the line.
+    """
 
     expr: str
     legend: str
+    with_exemplars: bool = False
 
 
 def lines(title: str, description: str, unit: str, *queries: Query, per_row: int = 3) -> Builder[Panel]:
@@ -108,7 +123,11 @@ def quantiles(metric: str, by: str, matchers: str) -> list[Query]:
     """The median and the 99th percentile of a histogram, for each value of a label."""
     buckets = f"sum by ({by}, le) (rate({metric}_bucket{{{matchers}}}[{RATE}]))"
     return [
-        Query(f"histogram_quantile({share}, {buckets})", f"{{{{{by}}}}} {name}")
+        Query(
+            f"histogram_quantile({share}, {buckets})",
+            f"{{{{{by}}}}} {name}",
+            with_exemplars=name == "p99" and metric in WITH_EXEMPLARS,
+        )
         for name, share in (("p50", 0.5), ("p99", 0.99))
     ]
 
@@ -155,9 +174,10 @@ def _graph(
 
 
 def _target(query: Query, letter: str) -> prometheus.Dataquery:
-    return (
-        prometheus.Dataquery().expr(query.expr).legend_format(query.legend).ref_id(letter).datasource(SOURCE)
-    )
+    target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend).ref_id(letter)
+    if query.with_exemplars:
+        target = target.exemplar(exemplar=True)
+    return target.datasource(SOURCE)
 
 
 def _red_from(limit: float) -> ThresholdsConfig:

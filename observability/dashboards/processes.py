@@ -22,6 +22,8 @@ from observability.dashboards.panels import (
 from observability.dashboards.variables import OF_POD
 
 UP = f"up{{{OF_POD}}}"
+GATEWAYS = 'count(up{job="gateway"})'
+RELOADED = ("registry", "keys", "tenants", "issuer_keys")
 
 
 def processes() -> Page:
@@ -31,7 +33,7 @@ def processes() -> Page:
         title="Gateway and workers",
         description="CPU, memory, open files and event-loop lag; configuration files, Redis, certificates.",
         variables=[variables.JOB, variables.POD],
-        rows=[_processes(), _scrapes(), _files()],
+        rows=[_processes(), _scrapes(), _files(), _redis()],
     )
 
 
@@ -104,12 +106,12 @@ def _scrapes() -> Row:
 
 
 def _files() -> Row:
-    calls = f"sum by (result) (rate(mesh_gateway_ledger_calls_total[{RATE}]))"
     issuers = "min by (pod) (mesh_gateway_issuer_keys_last_reload_successful)"
     gateways = 'sum by (pod) (up{job="gateway"})'
+    keys = "max by (issuer) (mesh_gateway_issuer_keys)"
     certificates = "min by (pod, certificate) (mesh_gateway_certificate_expiry_timestamp_seconds) - time()"
     return Row(
-        "Files, Redis and certificates",
+        "Files and certificates",
         [
             rows(
                 "Last reload succeeded",
@@ -121,31 +123,59 @@ def _files() -> Row:
                 Query(f"{issuers} or {gateways}", "Issuers"),
             ),
             lines(
-                "Redis answers",
-                "1 if shared limits, and canaries, can be kept.",
+                "Reloads",
+                "Of each file after a change, and of issuers' public keys, by result.",
+                PER_S,
+                *(
+                    Query(or_one_zero(_reloads(kind), GATEWAYS), f"{kind} {{{{result}}}}")
+                    for kind in RELOADED
+                ),
+            ),
+            lines(
+                "Public keys of issuers",
+                "With which tokens are verified.",
                 COUNT,
-                Query("mesh_gateway_ledger_up", "{{pod}} limits"),
-                Query("mesh_gateway_canary_store_up", "{{pod}} canaries"),
-                per_row=2,
-            ),
-            lines(
-                "Exchanges with Redis",
-                "Of the shared limits, by result.",
-                PER_S,
-                Query(or_one_zero(calls, 'count(up{job="gateway"})'), "{{result}}"),
-            ),
-            lines(
-                "Reloads of the registry",
-                "After a change, by result.",
-                PER_S,
-                Query(f"sum by (result) (rate(mesh_gateway_registry_reloads_total[{RATE}]))", "{{result}}"),
+                Query(or_one_zero(keys, GATEWAYS), "{{issuer}}"),
             ),
             rows(
                 "Certificates",
                 "How long each is still valid.",
                 SECONDS,
                 Query(certificates, "Left"),
-                per_row=3,
             ),
         ],
     )
+
+
+def _redis() -> Row:
+    memory = "redis_memory_used_bytes / (redis_memory_max_bytes > 0)"
+    calls = f"sum by (result) (rate(mesh_gateway_ledger_calls_total[{RATE}]))"
+    return Row(
+        "Redis",
+        [
+            lines(
+                "Redis answers",
+                "1 if shared limits, and canaries, can be kept.",
+                COUNT,
+                Query("mesh_gateway_ledger_up", "{{pod}} limits"),
+                Query("mesh_gateway_canary_store_up", "{{pod}} canaries"),
+            ),
+            limited(
+                "Memory of Redis",
+                "Share of its limit, as its exporter tells; 0 where there is none.",
+                RATIO,
+                0.9,
+                Query(or_one_zero(memory, GATEWAYS), "{{pod}}"),
+            ),
+            lines(
+                "Exchanges with Redis",
+                "Of the shared limits, by result.",
+                PER_S,
+                Query(or_one_zero(calls, GATEWAYS), "{{result}}"),
+            ),
+        ],
+    )
+
+
+def _reloads(kind: str) -> str:
+    return f"sum by (result) (rate(mesh_gateway_{kind}_reloads_total[{RATE}]))"

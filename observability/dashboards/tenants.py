@@ -10,6 +10,7 @@ from observability.dashboards.panels import (
     PER_S,
     RATE,
     RATIO,
+    SECONDS,
     TOKENS_PER_S,
     Query,
     areas,
@@ -40,6 +41,7 @@ def _usage() -> Row:
     failed = f"sum by (tenant, outcome) (rate(mesh_gateway_tenant_requests_total{{{not_ok}}}[{RATE}]))"
     tokens = f"sum by (tenant, type) (rate(mesh_gateway_tokens_total{{{OF_TENANT}}}[{RATE}]))"
     models = f"sum by (tenant, model) (rate(mesh_gateway_tokens_total{{{OF_TENANT}}}[{RATE}]))"
+    spent = f"sum by (tenant) (rate(mesh_gateway_tenant_request_seconds_total{{{OF_TENANT}}}[{RATE}]))"
     used = f"sum by (tenant) (increase(mesh_gateway_tokens_total{{{OF_TENANT}}}[$__range]))"
     asked = f"sum by (tenant) (increase(mesh_gateway_tenant_requests_total{{{OF_TENANT}}}[$__range]))"
     return Row(
@@ -52,6 +54,12 @@ def _usage() -> Row:
                 PER_S,
                 Query(or_one_zero(failed, calls), "{{tenant}} {{outcome}}"),
             ),
+            lines(
+                "Duration",
+                "Mean of a call, from its arrival to its end.",
+                SECONDS,
+                Query(f"{spent} / ({calls} > 0)", "{{tenant}}"),
+            ),
             areas(
                 "Tokens",
                 "By type; cached ones are a part of the prompt.",
@@ -63,7 +71,6 @@ def _usage() -> Row:
                 "Of all types.",
                 TOKENS_PER_S,
                 Query(models, "{{tenant}} {{model}}"),
-                per_row=2,
             ),
             rows(
                 "In the range of time shown",
@@ -71,6 +78,7 @@ def _usage() -> Row:
                 COUNT,
                 Query(asked, "Calls"),
                 Query(used, "Tokens"),
+                per_row=3,
             ),
         ],
     )
@@ -109,6 +117,12 @@ def _limits() -> Row:
                 "That were not known already, by kind and result.",
                 PER_S,
                 Query(or_one_zero(checks, GATEWAYS), "{{kind}} {{result}}"),
+            ),
+            lines(
+                "Known credentials",
+                "That need no second verification.",
+                COUNT,
+                Query("mesh_gateway_known_credentials", "{{pod}}"),
             ),
         ],
     )

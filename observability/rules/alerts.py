@@ -130,6 +130,25 @@ def _configuration() -> Iterator[Alert]:
         "stand still.",
         PROCESSES,
     )
+    yield Alert(
+        "MeshRedisDown",
+        "ticket",
+        "redis_up == 0",
+        MINUTE_S,
+        "Redis does not answer its exporter",
+        "{{ $labels.pod }} runs, and the Redis beside it has not answered for a minute.",
+        PROCESSES,
+    )
+    yield Alert(
+        "MeshRedisMemoryNearLimit",
+        "ticket",
+        "redis_memory_used_bytes / (redis_memory_max_bytes > 0) > 0.9",
+        5 * MINUTE_S,
+        "Redis is nearly full",
+        "{{ $labels.pod }} uses {{ $value | humanizePercentage }} of its memory; at 100 % it takes no new "
+        "limit, and the gateways go on without it.",
+        PROCESSES,
+    )
     left = "mesh_gateway_certificate_expiry_timestamp_seconds - time()"
     for name, severity, days in CERTIFICATE_LIMITS:
         yield Alert(

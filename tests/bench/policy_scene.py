@@ -127,7 +127,7 @@ class Scene:
         keys, tenants = folder / "keys.yaml", folder / "tenants.yaml"
         keys.write_text(_keys_text(size))
         tenants.write_text(_tenants_text(size))
-        metrics = GatewayMetrics()
+        self.metrics = metrics = GatewayMetrics()
         registry = metrics.registry
         self._upstream_metrics = UpstreamMetrics(registry)
         self.identities = Identities(keys, tenants, requires_key=True, metrics=metrics)
@@ -150,7 +150,11 @@ class Scene:
     def asker(self, number: int) -> Asker:
         """One key after the other; with each round of all keys the next of five models of a key."""
         key = number % self.size.keys
-        message = self._messages[(key + number // self.size.keys % MODELS_OF_A_KEY) % self.size.models]
+        return self.asker_of(key, (key + number // self.size.keys % MODELS_OF_A_KEY) % self.size.models)
+
+    def asker_of(self, key: int, model: int) -> Asker:
+        """One key that asks one model, both by their numbers."""
+        message = self._messages[model]
         metadata = (("authorization", f"Bearer {_plain_key(key)}"), ("user-agent", "bench"))
         return Asker(metadata, message, routing_fields(message))
 

@@ -7,11 +7,11 @@ their counters rise with time. GET /cadvisor, /kubelet and /apiserver.
 from __future__ import annotations
 
 import contextlib
-import http.server
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
+
+from tests.fakes.text_page import text_pages
 
 MIB = 2**20
 CONTAINER_COUNTERS = {
@@ -46,12 +46,11 @@ class KubernetesExporter:
     def __init__(self, containers: Sequence[Container]) -> None:
         self._containers = [*containers, Container(*OTHERS)]
         self._started_s = time.monotonic()
-        self.url = ""
 
-    def page(self, path: str) -> str | None:
-        """The text of a page; None if there is no such one."""
+    def pages(self) -> dict[str, Callable[[], str]]:
+        """The texts by path."""
         pages = {"/cadvisor": self._cadvisor, "/kubelet": self._kubelet, "/apiserver": self._apiserver}
-        return "\n".join(pages[path]()) + "\n" if path in pages else None
+        return {path: lambda lines=lines: "\n".join(lines()) + "\n" for path, lines in pages.items()}  # type: ignore[misc]
 
     @property
     def _age_s(self) -> float:
@@ -85,28 +84,7 @@ class KubernetesExporter:
 
 
 @contextlib.contextmanager
-def kubernetes_exporter(containers: Sequence[Container]) -> Iterator[KubernetesExporter]:
-    """An exporter on a free port of loopback, ended with the block."""
-    exporter = KubernetesExporter(containers)
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            page = exporter.page(self.path)
-            self.send_response(404 if page is None else 200)
-            self.send_header("content-type", "text/plain; version=0.0.4")
-            self.end_headers()
-            self.wfile.write((page or "").encode())
-
-        def log_message(self, format: str, *args: object) -> None:  # the library's name
-            """Says nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    exporter.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield exporter
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
+def kubernetes_exporter(containers: Sequence[Container]) -> Iterator[str]:
+    """The URL of an exporter, ended with the block."""
+    with text_pages(KubernetesExporter(containers).pages()) as url:
+        yield url

@@ -13,7 +13,7 @@ import functools
 import json
 import signal
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from inference_mesh.config.keys_file import new_key
 from inference_mesh.metadata import API_KEY
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc
 from observability.rules import TimeScale, rule_files
+from tests.fakes.redis_exporter import redis_exporter
 from tests.support.background_load import BackgroundLoad, again_and_again, background_load
 from tests.support.certificates import Authority
 from tests.support.processes import IRIS, TINY_CHAT, ProcessGroup, process_group
@@ -61,11 +62,17 @@ class Callers:
 
 
 class Scene:
-    """The mesh, and what can be done to it. gateways: the first has Redis, the second has TLS and tenants."""
+    """The mesh, and what can be done to it.
 
-    def __init__(self, group: ProcessGroup, folder: Path, redis: RedisServer, load: BackgroundLoad) -> None:
+    gateways: the first has Redis, the second has TLS and tenants. A second Redis serves nobody, and
+    can be full.
+    """
+
+    def __init__(
+        self, group: ProcessGroup, folder: Path, redis: tuple[RedisServer, RedisServer], load: BackgroundLoad
+    ) -> None:
         self._folder = folder
-        self._redis = redis
+        self._redis, self._full_redis = redis
         self.load = load
         self._authority = Authority(folder, life=LONG_LIFE)
         self.iris = group.worker(IRIS, name="iris", runtime="onnx")
@@ -77,7 +84,7 @@ class Scene:
         for worker in (self.iris, self.chat):
             worker.wait_until_ready()
         self.gateways = [
-            group.gateway(self._models("first.yaml"), "--redis-url", redis.url),
+            group.gateway(self._models("first.yaml"), "--redis-url", self._redis.url),
             group.gateway(self._models("second.yaml"), *self._accounts(), *self._certificate()),
         ]
         for gateway in self.gateways:
@@ -85,14 +92,17 @@ class Scene:
         self.bridge = group.bridge(self.gateways[0])
         self.bridge.wait_until_ready()
 
-    @property
-    def targets(self) -> list[Target]:
-        """What Prometheus scrapes: all but the slow worker, which is a fake without metrics."""
+    def targets(self, exporters: Sequence[str]) -> list[Target]:
+        """What Prometheus scrapes: all but the slow worker, which is a fake without metrics.
+
+        exporters: URLs of those of Redis.
+        """
         gateways = [
             Target(one.url, "gateway", f"gateway-{number}") for number, one in enumerate(self.gateways)
         ]
         workers = [Target(self.iris.url, "worker", "iris-0"), Target(self.chat.url, "worker", "tiny-chat-0")]
-        return [*gateways, *workers, Target(self.bridge.url, "rest-bridge", "rest-bridge-0")]
+        redis = [Target(url, "redis", f"redis-{number}") for number, url in enumerate(exporters)]
+        return [*gateways, *workers, *redis, Target(self.bridge.url, "rest-bridge", "rest-bridge-0")]
 
     def use_a_little(self) -> None:
         """Healthy callers of two models, and one stream by the bridge."""
@@ -109,6 +119,7 @@ class Scene:
         """One fault for each alert but MeshGatewayDown."""
         self.iris.signal(signal.SIGKILL)
         self._redis.kill()
+        self._full_redis.limit_memory(1)
         (self._folder / "second.yaml").write_text("models: [{name: 7")
         self._spend_the_budget()
         self._authority.life = datetime.timedelta(days=1)
@@ -169,10 +180,14 @@ class Scene:
 @contextlib.contextmanager
 def alert_scene(folder: Path) -> Iterator[tuple[Scene, Prometheus]]:
     """A healthy mesh under observation; everything is ended with the block."""
-    with redis_server(folder) as redis, process_group(folder) as group, background_load() as load:
-        scene = Scene(group, folder, redis, load)
-        with prometheus(folder, rule_files(SCALE), scene.targets) as server:
-            yield scene, server
+    with contextlib.ExitStack() as stack:
+        first, second = (stack.enter_context(redis_server(folder)) for _ in range(2))
+        group = stack.enter_context(process_group(folder))
+        load = stack.enter_context(background_load())
+        scene = Scene(group, folder, (first, second), load)
+        exporters = [stack.enter_context(redis_exporter(one)) for one in (first, second)]
+        rules = rule_files(SCALE)
+        yield scene, stack.enter_context(prometheus(folder, rules, scene.targets(exporters)))
 
 
 async def _call_side_by_side(callers: Callers) -> None:

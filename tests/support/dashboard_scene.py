@@ -23,7 +23,8 @@ from inference_mesh.client_tls import ClientTls
 from inference_mesh.config.keys_file import new_key
 from observability.rules import rule_files
 from scripts.check_alerts import PROMETHEUS
-from tests.fakes.kubernetes_exporter import Container, KubernetesExporter, kubernetes_exporter
+from tests.fakes.kubernetes_exporter import Container, kubernetes_exporter
+from tests.fakes.redis_exporter import redis_exporter
 from tests.support.alert_scene import IRIS_INPUT, SCALE
 from tests.support.background_load import Ask, BackgroundLoad, again_and_again, background_load
 from tests.support.certificates import Authority
@@ -80,8 +81,8 @@ class DashboardScene:
         services = [Container("ai-gateway", f"{name}-0", name) for name in ("gateway", "rest-bridge")]
         return [*services, *(Container("ai-models", name, "worker") for name in real)]
 
-    def targets(self, kubernetes: KubernetesExporter) -> list[Target]:
-        """What Prometheus scrapes, with the jobs and labels of the cluster."""
+    def targets(self, kubernetes: str, redis: str) -> list[Target]:
+        """What Prometheus scrapes, with the jobs and labels of the cluster. Both are URLs of exporters."""
         node = "node-0"
         processes = {
             "gateway-0": ("gateway", self.gateway.url),
@@ -94,9 +95,10 @@ class DashboardScene:
         ]
         return [
             *mesh,
-            Target(kubernetes.url, "kubernetes-apiservers", path="/apiserver"),
-            Target(kubernetes.url, "kubernetes-kubelet", node=node, path="/kubelet"),
-            Target(kubernetes.url, "kubernetes-cadvisor", node=node, path="/cadvisor"),
+            Target(redis, "redis", "redis-0", "ai-infra", node),
+            Target(kubernetes, "kubernetes-apiservers", path="/apiserver"),
+            Target(kubernetes, "kubernetes-kubelet", node=node, path="/kubelet"),
+            Target(kubernetes, "kubernetes-cadvisor", node=node, path="/cadvisor"),
         ]
 
     def begin(self) -> None:
@@ -238,7 +240,7 @@ def dashboard_scene(folder: Path) -> Iterator[tuple[DashboardScene, Prometheus]]
         load = stack.enter_context(background_load())
         scene = DashboardScene(group, folder, redis, load)
         kubernetes = stack.enter_context(kubernetes_exporter(scene.containers))
-        targets = scene.targets(kubernetes)
+        targets = scene.targets(kubernetes, stack.enter_context(redis_exporter(redis)))
         server = stack.enter_context(prometheus(folder, rule_files(SCALE), targets, _relabeling()))
         scene.begin()
         wait_until(lambda: len(server.query("up == 1")) == len(targets), "all are scraped", LIMIT_S)

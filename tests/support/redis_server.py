@@ -52,6 +52,13 @@ class RedisServer:
             self._popen.wait()
             self._popen = None
 
+    def limit_memory(self, size_bytes: int) -> None:
+        """Refuse writes beyond so much from now on; less than it holds = refuse all."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            connection.sendall(f"CONFIG SET maxmemory {size_bytes}\r\n".encode())
+            if not connection.recv(16).startswith(b"+OK"):
+                raise AssertionError("redis-server took no limit")
+
     def stall(self) -> None:
         """SIGSTOP: its connections stay open and nothing answers."""
         self._signal(signal.SIGSTOP)

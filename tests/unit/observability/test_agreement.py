@@ -37,6 +37,7 @@ ANNOTATION = "prometheus.io/port"
 COMPONENT = "app.kubernetes.io/component"
 
 SCRAPED = {"up", "scrape_duration_seconds", "scrape_samples_scraped"}
+REDIS = {"redis_up", "redis_memory_used_bytes", "redis_memory_max_bytes"}
 POD = {"namespace", "pod", "container"}
 KUBERNETES = {
     "container_": POD,
@@ -119,7 +120,8 @@ def target_labels() -> set[str]:
 @functools.cache
 def labels_by_name() -> dict[str, set[str]]:
     """Labels of each series that there is."""
-    found: dict[str, set[str]] = {name: set() for name in SCRAPED} | {"ALERTS": {"alertname", "alertstate"}}
+    found: dict[str, set[str]] = {name: set() for name in SCRAPED | REDIS}
+    found["ALERTS"] = {"alertname", "alertstate"}
     for metric in [one for some in metrics_by_process().values() for one in some]:
         own = set(metric.labels)
         if metric.kind == "histogram":

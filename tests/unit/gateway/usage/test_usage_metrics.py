@@ -100,6 +100,33 @@ def test_further_tenants_share_one_label() -> None:
     assert requests(registry, "other") == 998
 
 
+def test_pairs_of_tenant_and_model_have_series_of_their_own_while_there_is_room() -> None:
+    registry = CollectorRegistry()
+    metrics = UsageMetrics(registry, 50, pair_limit=100)
+    for model in range(1000):
+        for tenant in range(60):
+            metrics.count(RECORD._replace(tenant=f"tenant-{tenant}", model=f"model-{model}"))
+    samples = [one for family in registry.collect() for one in family.samples]
+    pairs = {(one.labels["tenant"], one.labels["model"]) for one in samples if "tenant" in one.labels}
+    assert len(pairs) == 100 + 51  # and for each tenant, and for the other ones, a model `other`
+    name = "mesh_gateway_tenant_requests_total"
+    assert sum(one.value for one in samples if one.name == name) == 60_000
+
+
+def test_models_that_are_no_more_make_room_for_other_pairs() -> None:
+    registry = CollectorRegistry()
+    metrics = UsageMetrics(registry, 10, pair_limit=1)
+    metrics.count(RECORD._replace(model="old"))
+    metrics.count(RECORD)
+    assert requests(registry, "acme") is None
+    metrics.keep_only({"chat"})
+    metrics.count(RECORD)
+    assert requests(registry, "acme") == 1
+    name, labels = "mesh_gateway_tenant_requests_total", {"tenant": "acme", "outcome": "OK"}
+    assert registry.get_sample_value(name, {**labels, "model": "other"}) == 1
+    assert registry.get_sample_value(name, {**labels, "model": "old"}) is None
+
+
 def test_without_room_for_tenants_all_are_others() -> None:
     registry = CollectorRegistry()
     UsageMetrics(registry, 0).count(RECORD)
