@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
 
 .PHONY: help setup demo compile test test-unit test-integration test-e2e check format generate check-generated \
-	check-alerts bench soak faults fuzz requirements baseline images sbom
+	check-manifests check-alerts bench soak faults fuzz requirements baseline images sbom
 
 help: ## show this list
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,7 +38,7 @@ test-integration: setup ## each service with real servers around it
 test-e2e: setup ## real processes and signals
 	@$(BIN)/pytest tests/e2e
 
-check: setup ## format, lint, types, layers, protos, generated files, rules of the repository
+check: check-manifests setup ## manifests, format, lint, types, layers, protos, generated files, rules of the repository
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -56,18 +56,24 @@ generate: setup ## write the gRPC stubs, the generated pages of docs/, alerts an
 	$(BIN)/python -m scripts.generate_protos
 	$(BIN)/python -m scripts.generate_docs
 	$(BIN)/python -m scripts.generate_observability
+	$(BIN)/python -m scripts.generate_prometheus_rule
 
 check-generated: setup ## prove that stubs, generated pages, alerts and dashboards are current
 	$(BIN)/python -m scripts.generate_protos --check
 	$(BIN)/python -m scripts.generate_docs --check
 	$(BIN)/python -m scripts.generate_observability --check
+	$(BIN)/python -m scripts.generate_prometheus_rule --check
+
+check-manifests: ## have kubectl render every overlay of kustomize/; says so if there is no kubectl
+	@$(PYTHON) -m scripts.check_manifests
 
 check-alerts: setup ## check Prometheus' configuration and run the unit tests of its rules by promtool
 	@$(BIN)/python -m scripts.check_alerts
 
-bench: compile ## what each hop and the policy alone cost; writes build/bench/*.json (about 5 minutes)
+bench: compile ## what each hop, the policy alone and /metrics cost; writes build/bench/*.json (about 6 minutes)
 	@$(BIN)/python -m tests.bench.hops
 	@$(BIN)/python -m tests.bench.policy
+	@$(BIN)/python -m tests.bench.metrics_page
 
 soak: setup ## mixed load; memory, open files and tasks must stay flat (15 minutes)
 	@$(BIN)/python -m tests.bench.soak --minutes 15

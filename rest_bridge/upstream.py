@@ -38,6 +38,9 @@ MAX_CREDENTIAL_CHARACTERS = 12 * 1024
 limit of metadata would refuse in words of its own."""
 TIMEOUT_HEADER = "x-request-timeout"
 HEALTH_TIMEOUT_S = 2.0
+NOT_SERVING = health_pb2.HealthCheckResponse.ServingStatus.Name(health_pb2.HealthCheckResponse.NOT_SERVING)
+FURTHER_HEALTH_CHECKS = 2
+"""Calls go round the gateways, so that one which stops is not asked twice in a row."""
 RETRY_AFTER_S = 1.0
 """Hint for a gateway that cannot be reached; it is back within this when it restarts."""
 
@@ -153,7 +156,18 @@ class Upstream:
         return answer.model
 
     async def health(self) -> str:
-        """The gateway's own word on its health, "UNREACHABLE" if it says none."""
+        """A gateway's own word on its health, "UNREACHABLE" if it says none.
+
+        Where one stops while others serve, the next ones are asked: they get the calls as well.
+        """
+        said = await self._ask_health()
+        for _ in range(FURTHER_HEALTH_CHECKS):
+            if said != NOT_SERVING:
+                break
+            said = await self._ask_health()
+        return said
+
+    async def _ask_health(self) -> str:
         try:
             answer = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:

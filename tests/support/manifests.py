@@ -11,12 +11,12 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-KUSTOMIZE = Path(__file__).parents[2] / "kustomize"
+from scripts.check_manifests import HINT, KUSTOMIZE
+
 NAMESPACES = ("ai-gateway", "ai-infra", "ai-models", "ai-observability")
 RENDER_LIMIT_S = 60
 # An overlay has 300 KB of dashboards, for which the loader in Python takes seconds.
@@ -29,17 +29,8 @@ def kubectl() -> str:
     """Path of kubectl. Without it nothing here is proven, so a test fails and is never skipped."""
     program = shutil.which("kubectl")
     if program is None:
-        raise AssertionError("kubectl is not installed; the manifests cannot be tested without it")
+        raise AssertionError(f"kubectl is missing: {HINT}")
     return program
-
-
-def overlays() -> list[str]:
-    """Every kustomization that is meant to be applied, as `overlays/prod` or `examples/canary`."""
-    found = [
-        *KUSTOMIZE.glob("overlays/*/kustomization.yaml"),
-        *KUSTOMIZE.glob("examples/*/kustomization.yaml"),
-    ]
-    return sorted(path.parent.relative_to(KUSTOMIZE).as_posix() for path in found)
 
 
 @functools.cache
@@ -130,12 +121,23 @@ class Workload:
 
     def environment(self, container: Manifest) -> dict[str, str]:
         """Variables of a container as they will be; what a Secret or the pod knows is a made-up word."""
+        found = self._settings(container)
+        for one in container.get("env", []):
+            found[one["name"]] = _expanded(one.get("value", "made-up"), found)
+        return found
+
+    def environment_without_secrets(self, container: Manifest) -> dict[str, str]:
+        """The same while no Secret is there: a variable that is made of one does not exist."""
+        found = self._settings(container)
+        for one in container.get("env", []):
+            if "secretKeyRef" not in one.get("valueFrom", {}):
+                found[one["name"]] = _expanded(one.get("value", "made-up"), found)
+        return found
+
+    def _settings(self, container: Manifest) -> dict[str, str]:
         found: dict[str, str] = {}
         for source in container.get("envFrom", []):
             found |= self._config_map(source["configMapRef"]["name"])["data"]
-        for one in container.get("env", []):
-            value = one.get("value", "made-up")
-            found[one["name"]] = re.sub(r"\$\((\w+)\)", lambda match: found[match[1]], value)
         return found
 
     def _config_map(self, name: str) -> Manifest:
@@ -168,6 +170,11 @@ def mappings(value: Any) -> Iterator[dict[str, Any]]:
         yield value
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from mappings(part)
+
+
+def _expanded(value: str, known: Mapping[str, str]) -> str:
+    """With the variables that it names; Kubernetes leaves one that does not exist as it stands."""
+    return re.sub(r"\$\((\w+)\)", lambda match: known.get(match[1], match[0]), value)
 
 
 def _fits(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.manifests import KUSTOMIZE
+from scripts.check_manifests import KUSTOMIZE
 
 PROGRAM = KUSTOMIZE / "components" / "model-files-pvc" / "fetch_model.py"
 CONTENT = b"GGUF" * 100_000

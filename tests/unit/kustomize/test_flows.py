@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.manifests import NAMESPACES, of_kind, overlays, rendered, workloads
+from scripts.check_manifests import overlays
+from tests.support.manifests import NAMESPACES, of_kind, rendered, workloads
 from tests.support.network_flows import Flow, Network
 
 OUTSIDE = {"names", "api", "internet"}

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import pytest
 
+from scripts.check_manifests import overlays
 from tests.support.manifests import (
     NAMESPACES,
     Manifest,
@@ -16,7 +17,6 @@ from tests.support.manifests import (
     full_name,
     matches,
     of_kind,
-    overlays,
     rendered,
     workloads,
 )
@@ -223,24 +223,61 @@ def test_every_selector_takes_the_pods_of_one_workload(name: str) -> None:
 
 
 @each_overlay
-def test_the_quotas_have_room_for_the_most_replicas_and_a_rolling_update(name: str) -> None:
+def test_the_quotas_have_room_for_the_most_replicas_and_for_as_many_that_end(name: str) -> None:
+    """After a rolling update all old pods may still be finishing their calls, and count until they end."""
     documents = rendered(name)
-    most = {
-        (one["metadata"]["namespace"], one["spec"]["scaleTargetRef"]["name"]): one["spec"].get("maxReplicas")
-        or one["spec"]["maxReplicaCount"]
-        for one in of_kind(documents, "HorizontalPodAutoscaler", "ScaledObject")
-    }
     used: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for workload in workloads(name):
-        pods = most.get((workload.namespace, workload.name), 1) + 1
+        most = most_replicas(workload)
+        pods = most if workload.document["kind"] == "StatefulSet" else 2 * most + surge(workload)
         used[workload.namespace, "pods"] += pods
         for key, amount in needs(workload):
             used[workload.namespace, key] += pods * amount
+        for claim in workload.document["spec"].get("volumeClaimTemplates", []):
+            used[workload.namespace, "persistentvolumeclaims"] += most
+            used[workload.namespace, "requests.storage"] += most * storage_of(claim)
+    for claim in of_kind(documents, "PersistentVolumeClaim"):
+        used[claim["metadata"]["namespace"], "persistentvolumeclaims"] += 1
+        used[claim["metadata"]["namespace"], "requests.storage"] += storage_of(claim)
     quotas = {
         one["metadata"]["namespace"]: one["spec"]["hard"] for one in of_kind(documents, "ResourceQuota")
     }
     for (namespace, key), amount in used.items():
         assert amount <= quantity(quotas[namespace][key]), (namespace, key, amount)
+
+
+@each_overlay
+def test_no_container_is_larger_than_its_namespace_lets_one_be(name: str) -> None:
+    largest = {
+        one["metadata"]["namespace"]: one["spec"]["limits"][0]["max"]
+        for one in of_kind(rendered(name), "LimitRange")
+    }
+    for workload in workloads(name):
+        for container in workload.all_containers:
+            for resource, most in largest[workload.namespace].items():
+                assert quantity(container["resources"]["limits"][resource]) <= quantity(most), workload.name
+
+
+def most_replicas(workload: Workload) -> int:
+    """The most that its autoscaler may start, or the number that it has."""
+    for one in of_kind(workload.documents, "HorizontalPodAutoscaler", "ScaledObject"):
+        spec = one["spec"]
+        if (one["metadata"]["namespace"], spec["scaleTargetRef"]["name"]) == (
+            workload.namespace,
+            workload.name,
+        ):
+            return int(spec.get("maxReplicas") or spec["maxReplicaCount"])
+    return int(workload.document["spec"].get("replicas", 1))
+
+
+def surge(workload: Workload) -> int:
+    """How many more a rolling update starts; one for a Deployment that says nothing and has few."""
+    return int(workload.document["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxSurge", 1))
+
+
+def storage_of(claim: Manifest) -> Decimal:
+    """What a claim of a volume asks for."""
+    return quantity(claim["spec"]["resources"]["requests"]["storage"])
 
 
 def needs(workload: Workload) -> Iterator[tuple[str, Decimal]]:

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from scripts import generate_prometheus_rule
-from tests.support.manifests import KUSTOMIZE, Manifest, full_name, overlays, rendered
+from scripts.check_manifests import KUSTOMIZE, overlays
+from tests.support.manifests import Manifest, full_name, rendered
 
 OLDEST = "1.30"
 """From here on all that prod has is known: preStop.sleep came last."""

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from mesh_cli.secret_manifests import CREDENTIALS, GATEWAY_KEYS
-from tests.support.manifests import KUSTOMIZE, kubectl, mappings, of_kind, overlays, rendered, workloads
+from scripts.check_manifests import KUSTOMIZE, overlays
+from tests.support.manifests import kubectl, mappings, of_kind, rendered, workloads
 
 BY_HAND = {
     ("ai-gateway", "rest-bridge-tls"),
@@ -43,13 +44,29 @@ def test_gateways_start_without_any_secret_so_that_they_can_say_what_is_missing(
     assert all(one["optional"] is True for one in needed)
 
 
+def images_of(folder: Path, kustomization: dict[str, object]) -> list[str]:
+    """The images that a kustomization in this folder renders."""
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    command = [kubectl(), "kustomize", str(folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return [line.split()[-1] for line in ended.stdout.splitlines() if line.strip().startswith("image: ")]
+
+
 def test_one_entry_of_images_turns_a_tag_into_a_digest_wherever_it_stands(tmp_path: Path) -> None:
     images = [{"name": f"inference-mesh/{name}", "digest": DIGEST} for name in ("gateway", "worker-llama")]
     base = os.path.relpath(KUSTOMIZE / "examples" / "model-files-pvc", tmp_path)
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({"resources": [base], "images": images}))
-    command = [kubectl(), "kustomize", str(tmp_path)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    named = [line.split()[-1] for line in ended.stdout.splitlines() if "image: inference-mesh/" in line]
-    pinned = [image for image in named if "gateway" in image or "worker-llama" in image]
+    named = images_of(tmp_path, {"resources": [base], "images": images})
+    pinned = [image for image in named if "/gateway" in image or "/worker-llama" in image]
     assert len(pinned) == 4
     assert {image.partition("@")[2] for image in pinned} == {DIGEST}
+
+
+def test_an_overlay_that_renames_images_takes_the_gpu_component_itself(tmp_path: Path) -> None:
+    base = os.path.relpath(KUSTOMIZE / "base", tmp_path)
+    gpu = os.path.relpath(KUSTOMIZE / "components" / "gpu-llama", tmp_path)
+    images = [
+        {"name": f"inference-mesh/{name}", "newName": f"registry.example/{name}", "newTag": "0.2.0"}
+        for name in ("worker-llama", "worker-llama-gpu")
+    ]
+    named = images_of(tmp_path, {"resources": [base], "components": [gpu], "images": images})
+    assert [image for image in named if "llama" in image] == ["registry.example/worker-llama-gpu:0.2.0"]

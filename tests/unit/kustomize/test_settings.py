@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,14 +15,16 @@ from inference_mesh.config.tenants_file import parse_tenants
 from inference_mesh.lifecycle import FLUSH_LIMIT_S
 from inference_mesh.settings import ServiceSettings, load_settings
 from rest_bridge.settings import BridgeSettings
+from scripts.check_manifests import overlays
+from scripts.metric_catalog import metrics_by_process
 from tests.support.manifests import (
+    Manifest,
     Workload,
     config_file,
     full_name,
     matches,
     named,
     of_kind,
-    overlays,
     rendered,
     workloads,
 )
@@ -88,6 +91,15 @@ def test_a_pod_is_given_longer_than_its_longest_stop(name: str, monkeypatch: pyt
         before_s = workload.containers[0]["lifecycle"]["preStop"]["sleep"]["seconds"]
         longest_s = before_s + settings.drain_delay_s + settings.grace_s + FLUSH_LIMIT_S + CLOSING_S
         assert workload.pod["terminationGracePeriodSeconds"] > longest_s
+
+
+@each_overlay
+def test_no_rollout_is_called_failed_while_a_pod_may_still_be_starting(name: str) -> None:
+    for workload in processes(name):
+        probe = workload.containers[0]["startupProbe"]
+        longest_s = probe["periodSeconds"] * probe["failureThreshold"]
+        # 600 s is what Kubernetes gives a rollout that says nothing.
+        assert longest_s < workload.document["spec"].get("progressDeadlineSeconds", 600), workload.name
 
 
 @each_overlay
@@ -213,6 +225,9 @@ def test_each_scaled_model_is_measured_by_its_own_name(monkeypatch: pytest.Monke
         [trigger] = scaled["spec"]["triggers"]
         assert f"model=`{names[scaled['metadata']['name']]}`" in trigger["metadata"]["query"]
         assert trigger["metadata"]["ignoreNullValues"] == "false"
+        measured = set(re.findall(r'__name__=~"([^"]+)"', trigger["metadata"]["query"])[0].split("|"))
+        known = {one.name for some in metrics_by_process().values() for one in some if "model" in one.labels}
+        assert measured <= known
 
 
 def test_the_monitor_of_the_operator_finds_every_service_that_prometheus_scrapes() -> None:
@@ -227,3 +242,27 @@ def test_the_monitor_of_the_operator_finds_every_service_that_prometheus_scrapes
             labels = service["metadata"]["labels"]
             assert matches(monitor["spec"]["selector"], labels)
             assert labels[monitor["spec"]["jobLabel"]] == workload.labels[monitor["spec"]["jobLabel"]]
+
+
+def test_the_monitor_of_the_operator_scrapes_no_pod_twice() -> None:
+    documents = rendered("overlays/prod-operators")
+    [monitor] = of_kind(documents, "ServiceMonitor")
+    ports = {one["port"] for one in monitor["spec"]["endpoints"]}
+    scraped = [
+        (
+            service["metadata"]["namespace"],
+            service["spec"]["selector"]["app.kubernetes.io/name"],
+            port["name"],
+        )
+        for service in of_kind(documents, "Service")
+        if matches(monitor["spec"]["selector"], service["metadata"]["labels"])
+        for port in service["spec"]["ports"]
+        if port["name"] in ports and service["metadata"]["namespace"] in namespaces_of(monitor)
+    ]
+    assert len(scraped) == len(set(scraped)) >= 5
+
+
+def namespaces_of(monitor: Manifest) -> list[str]:
+    """Where a ServiceMonitor looks."""
+    names: list[str] = monitor["spec"]["namespaceSelector"]["matchNames"]
+    return names

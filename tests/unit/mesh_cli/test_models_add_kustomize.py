@@ -14,6 +14,7 @@ from inference_mesh.config.models_file import parse_models
 from mesh_cli.errors import UsageError
 from mesh_cli.kustomize_model import NewModel, folder_of, settings_of, with_registry_entry, with_resource
 from tests.support.meshes import ROOT, mesh
+from tests.support.network_flows import Network
 
 MODEL = NewModel("qwen2.5-0.5b", "/models/qwen.gguf", "llama")
 
@@ -57,6 +58,18 @@ def test_a_name_is_all_it_takes_and_kustomize_renders_what_comes_of_it(kustomize
     }
     entry = parse_models((kustomize / "base" / "gateway" / "models.yaml").read_text()).models[-1]
     assert (entry.name, entry.service) == (MODEL.name, "qwen2-5-0-5b.ai-models.svc.cluster.local")
+
+
+def test_prod_serves_the_new_model_and_opens_its_flows_as_for_the_others(kustomize: Path) -> None:
+    shutil.copytree(ROOT / "observability", kustomize.parent / "observability")
+    assert mesh("models", "add", "mine", "--kustomize", cwd=kustomize.parent).returncode == 0
+    prod = Network(str(kustomize / "overlays" / "prod"))
+    flows = prod.used()
+    assert {("gateway", "mine", 50051), ("prometheus", "mine", 8080)} <= flows
+    assert {flow for flow in flows if flow[1] == "mine"} == {
+        flow for flow in prod.allowed_in() if flow[1] == "mine"
+    }
+    assert {flow for flow in prod.allowed_out() if flow[0] == "mine"} == set()
 
 
 def test_nothing_of_the_copied_model_is_left_in_the_folder(kustomize: Path) -> None:
