@@ -20,6 +20,7 @@ from gateway.policy.admission.entry import EntryFacts
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.facts import Admit, Caller, CallFacts, Cost, RefusalKind, Refuse, Standing
 from gateway.policy.request_cost import NOTHING, cost_of, payload_facts
+from gateway.policy.routing.replica import weight_of
 from gateway.upstream.fleet import Fleet
 from inference_mesh.messages import parsed
 from inference_mesh.metadata import Metadata
@@ -97,7 +98,7 @@ class ExplainServicer:
                 address=endpoint.address,
                 available=endpoint.is_healthy and not endpoint.conduct.is_out(now_s),
                 outstanding=endpoint.outstanding,
-                weight=endpoint.weight(now_s),
+                weight=weight_of(endpoint, now_s),
             )
 
     def _tell_limits(

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import grpc
+import psutil
 
 from inference_mesh.channels import open_balanced_channel
 from inference_mesh.v1 import inference_pb2_grpc
@@ -22,6 +23,14 @@ from tests.support.gateways import (
 
 def address_of(mesh: RunningGateway) -> str:
     return f"127.0.0.1:{mesh.gateway.grpc_port}"
+
+
+def ports_connected_to(port: int) -> set[int]:
+    """Of this process, whose ends of the connections both are."""
+    found = psutil.Process().net_connections("tcp")
+    return {
+        one.laddr.port for one in found if one.status == psutil.CONN_ESTABLISHED and one.raddr.port == port
+    }
 
 
 async def test_calls_to_a_name_go_to_all_of_its_gateways_in_turn(tmp_path: Path) -> None:
@@ -55,11 +64,17 @@ async def test_a_connection_that_gets_old_is_replaced_and_no_call_notices(tmp_pa
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
         loop = asyncio.get_running_loop()
         until_s = loop.time() + 3
+        connections: set[int] = set()
 
         async def ask() -> None:
             while loop.time() < until_s:
                 call = stub.Infer(prompt("one"))
                 ends[await call.code()] += 1
+
+        async def watch() -> None:
+            while loop.time() < until_s:
+                connections.update(ports_connected_to(mesh.gateway.grpc_port))
+                await asyncio.sleep(0.1)
 
         async def read() -> None:
             call = stub.InferStream(stream_prompt("one", "tokens=30 gap=0.1"))
@@ -67,7 +82,8 @@ async def test_a_connection_that_gets_old_is_replaced_and_no_call_notices(tmp_pa
             ends[await call.code()] += 1
             assert len(pieces) > 30
 
-        await asyncio.gather(read(), *(ask() for _ in range(16)))
+        await asyncio.gather(read(), watch(), *(ask() for _ in range(16)))
         await channel.close()
     assert set(ends) == {grpc.StatusCode.OK}, ends
     assert ends.total() > 200
+    assert len(connections) > 4

@@ -52,18 +52,6 @@ class Replica:
         self.others = 0
         self.conduct.come_back(now_s)
 
-    def work(self, now_s: float) -> float:
-        """Calls at the replica: ours, and what is left of others'."""
-        return work_of(self, now_s)
-
-    def weight(self, now_s: float) -> float:
-        """How much it takes, in calls at once; less while it is new."""
-        return weight_of(self, now_s)
-
-    def load(self, now_s: float) -> float:
-        """How long one more call would wait there, in rounds of its slots."""
-        return load_of(self, now_s)
-
 
 # As functions, because each call asks them of every replica: a method that another class may
 # extend is looked up first, which takes longer than what it does.

@@ -14,6 +14,7 @@ from gateway.limits.limiter import Limiter
 from gateway.limits.metrics import LimitMetrics
 from gateway.policy.facts import Cost, RefusalKind, Refuse
 from gateway.policy.limits.rules import LimitRule
+from inference_mesh.limit_standing import tightest
 
 MINUTE_S = 60.0
 BUDGET = LimitRule("tenant:acme:tokens", "tokens", "tenant", 1000, MINUTE_S)
@@ -181,6 +182,33 @@ def test_standings_say_what_is_left_and_when_all_of_it_is_back() -> None:
     assert (requests.remaining, requests.reset_s) == (2, 1.0)
     assert (calls.remaining, tokens.remaining, tokens.reset_s) == (1, 950, 50.0)
     assert not any(standing.is_degraded for standing in grant.standings)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_a_caller_is_told_are_the_tightest_of_all_standings(seed: int) -> None:
+    rng = random.Random(seed)
+    rules = [
+        LimitRule(
+            f"tenant:{number}:tokens", "tokens", "tenant", rng.choice((500, 1000)), rng.choice((10.0, 60.0))
+        )
+        for number in range(3)
+    ]
+    rules += [
+        LimitRule(f"key:{number}:requests", "requests", "key", burst, float(burst), 1.0)
+        for number in range(3)
+        for burst in (rng.choice((20, 30)),)
+    ]
+    rules += [LimitRule(f"key:{one}:concurrency", "concurrency", "key", rng.choice((30, 40))) for one in "ab"]
+    limits, now_s = limiter(), 0.0
+    for _ in range(12):
+        now_s += rng.random()
+        some = tuple(rng.sample(rules, rng.randint(1, len(rules))))
+        outcome = limits.try_acquire(some, Cost(rng.randint(0, 10), rng.randint(0, 20)), now_s)
+        if isinstance(outcome, Grant):
+            told = outcome.tightest
+            assert told == tightest(outcome.standings)
+            assert {one.kind for one in told} == {one.kind for one in some}
+            outcome.settle(rng.randint(0, 20), now_s)
 
 
 def test_a_limit_that_is_raised_in_the_file_applies_at_once_and_keeps_what_was_used() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.policy.routing.affinity import beginning_of, by_prefix, prefix_hash
 from gateway.policy.routing.pick import pick
-from gateway.policy.routing.replica import Replica, address_hash
+from gateway.policy.routing.replica import Replica, address_hash, work_of
 from gateway.policy.routing.slow_start import share_of
 from inference_mesh.load_report import LoadReport
 from inference_mesh.v1 import payload_pb2
@@ -52,7 +52,7 @@ def test_a_replica_with_more_slots_takes_more_before_it_counts_as_busy() -> None
 def test_work_of_other_gateways_counts_and_is_forgotten_with_the_reports_age() -> None:
     reported, quiet = replica("reported", 1), replica("quiet", 2)
     reported.note_report(LoadReport(1.0, queued=9, running=4), now_s=10.0)
-    assert reported.work(10.0) == 13.0
+    assert work_of(reported, 10.0) == 13.0
     assert pick([reported, quiet], 10.0, random.Random(1)) is quiet
     assert pick([reported, quiet], 20.0, random.Random(1)) is reported
 
@@ -60,7 +60,7 @@ def test_work_of_other_gateways_counts_and_is_forgotten_with_the_reports_age() -
 def test_our_own_calls_in_a_report_are_not_counted_twice() -> None:
     one = replica("one", 5)
     one.note_report(LoadReport(1.0, queued=1, running=4), now_s=10.0)
-    assert one.work(10.0) == 5.0
+    assert work_of(one, 10.0) == 5.0
 
 
 @pytest.mark.parametrize(("ready_for_s", "share"), [(0, 0.1), (0.5, 0.1), (5, 0.5), (10, 1), (99, 1)])
