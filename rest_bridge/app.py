@@ -21,11 +21,16 @@ from starlette.routing import Route, Router
 from inference_mesh.asgi_limits import AsgiApp, Receive, RequestLimits, Scope, Send
 from inference_mesh.http_server import ReadinessCheck, operations_routes
 from rest_bridge import openapi
+from rest_bridge.anthropic.messages import read_message
+from rest_bridge.dialect_endpoint import Dialect, DialectEndpoint
+from rest_bridge.event_stream import EventStream
 from rest_bridge.infer import InferEndpoint
 from rest_bridge.json_body import answer
 from rest_bridge.limit_headers import OPENAI_KINDS
 from rest_bridge.metrics import BridgeMetrics
 from rest_bridge.models import ModelsEndpoint
+from rest_bridge.open_inference.endpoints import open_inference_routes
+from rest_bridge.openai.routes import openai_routes
 from rest_bridge.problem import Problems
 from rest_bridge.request_context import RequestContext
 from rest_bridge.settings import BridgeSettings
@@ -67,10 +72,18 @@ def bridge_app(
     )
     tasks = TaskCache(upstream, settings.task_cache_s)
     models = ModelsEndpoint(upstream, terms)
+    events = EventStream(metrics, cut_off)
+
+    def serving(dialect: Dialect) -> AsgiApp:
+        return DialectEndpoint(dialect, upstream, terms, events, cut_off)
+
     routes = [
-        Route("/api/infer", InferEndpoint(upstream, tasks, terms, metrics, cut_off), methods=["POST"]),
+        Route("/api/infer", InferEndpoint(upstream, tasks, terms, events, cut_off), methods=["POST"]),
         Route("/api/models", models.list_models),
         Route("/api/models/{name}", models.get_model),
+        *openai_routes(serving, upstream, terms),
+        Route("/v1/messages", serving(read_message), methods=["POST"]),
+        *open_inference_routes(serving, upstream, terms, cut_off),
         Route("/openapi.json", _openapi),
         Route("/docs", _docs),
         *operations_routes(readiness, metrics.registry),

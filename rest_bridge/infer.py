@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -13,17 +12,14 @@ from starlette.responses import Response
 
 from inference_mesh import http_errors, json_payload, strict_json, telemetry
 from inference_mesh.asgi_limits import Receive, Scope, Send
-from inference_mesh.errors import InvalidInputError, PayloadMismatchError
+from inference_mesh.errors import InvalidInputError, MeshError, PayloadMismatchError
 from inference_mesh.request_ids import request_id_from
-from inference_mesh.tracing import exemplar
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from rest_bridge import sse
 from rest_bridge.client_watch import while_wanted
+from rest_bridge.event_stream import EventStream
 from rest_bridge.gateway_notes import notes_of
 from rest_bridge.json_body import off_loop_if_large, read_object
-from rest_bridge.metrics import BridgeMetrics
-from rest_bridge.problem import mesh_error_of
-from rest_bridge.request_context import route_of
 from rest_bridge.task_cache import TaskCache
 from rest_bridge.upstream import Caller, CallTerms, Upstream, caller_of
 
@@ -68,14 +64,14 @@ class InferEndpoint:
         upstream: Upstream,
         tasks: TaskCache,
         terms: CallTerms,
-        metrics: BridgeMetrics,
+        events: EventStream,
         cut_off: asyncio.Event,
     ) -> None:
         """cut_off: set when running requests must end now."""
         self._upstream = upstream
         self._tasks = tasks
         self._terms = terms
-        self._metrics = metrics
+        self._events = events
         self._cut_off = cut_off
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,7 +83,8 @@ class InferEndpoint:
         if body.request_id:
             telemetry.current_request_id.set(request_id_from(body.request_id))
         if body.is_stream:
-            await self._stream(body, caller, scope, receive, send)
+            pieces, notes = self._pieces(body, caller), caller.notes
+            await self._events.answer(pieces, InferEvents(), notes, scope, receive, send)
             return
         async with while_wanted(receive, self._cut_off):
             response = await self._run(body, caller)
@@ -106,32 +103,6 @@ class InferEndpoint:
         except PayloadMismatchError:
             self._tasks.forget(body.model, caller)
             raise
-
-    async def _stream(
-        self, body: InferBody, caller: Caller, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """Answer with events; what fails before the first of them is raised."""
-        started = time.monotonic()
-        is_begun = False
-        delivered_tokens = 0
-        try:
-            async with while_wanted(receive, self._cut_off), aclosing(self._pieces(body, caller)) as pieces:
-                async for piece in pieces:
-                    event = await off_loop_if_large(piece.ByteSize(), event_of, piece)
-                    if not is_begun:
-                        is_begun = True
-                        await send({"type": "http.response.start", "status": 200, "headers": sse.HEADERS})
-                        seconds = time.monotonic() - started
-                        self._metrics.first_event_seconds.labels(route_of(scope)).observe(seconds, exemplar())
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
-                    delivered_tokens += len(piece.output.generate.tokens)
-        except Exception as error:
-            if not is_begun:
-                raise
-            caller.notes.broken_by = mesh_error_of(error).code.name
-            await self._end_with_error(error, delivered_tokens or caller.notes.delivered, send)
-            return
-        await send({"type": "http.response.body", "body": sse.DONE})
 
     async def _pieces(
         self, body: InferBody, caller: Caller
@@ -154,13 +125,24 @@ class InferEndpoint:
         task = await self._tasks.task_of(body.model, caller)
         return await off_loop_if_large(body.size_bytes, json_payload.payload_from_json, task, body.payload)
 
-    async def _end_with_error(self, error: Exception, delivered_tokens: int | None, send: Send) -> None:
-        """The last event. delivered_tokens: those of generate that the client was sent; None = unknown."""
-        mesh_error = mesh_error_of(error)
-        self._metrics.broken_streams.labels(mesh_error.code.name).inc()
+
+class InferEvents:
+    """The events of `POST /api/infer`: a document for each piece, then [DONE]."""
+
+    def events_of(self, piece: inference_pb2.InferStreamResponse) -> bytes:
+        """One piece as an event."""
+        return event_of(piece)
+
+    def end(self) -> bytes:
+        """Says that nothing is missing."""
+        return sse.DONE
+
+    def failure(self, error: MeshError, delivered_tokens: int | None) -> bytes:
+        """The event named "error", with the body that an answer would have had."""
         request_id = telemetry.current_request_id.get()
-        body = http_errors.document_of_error(mesh_error, request_id, delivered_tokens=delivered_tokens)
-        await send({"type": "http.response.body", "body": sse.error_event(body)})
+        return sse.error_event(
+            http_errors.document_of_error(error, request_id, delivered_tokens=delivered_tokens)
+        )
 
 
 def answer_of(response: inference_pb2.InferResponse) -> Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import metadata
 from typing import Any
 
+from rest_bridge import openapi_dialects
 from rest_bridge.openapi_schemas import SCHEMAS
 
 Json = dict[str, Any]
@@ -67,12 +68,14 @@ def document() -> Json:
             "/api/infer": {"post": _infer()},
             "/api/models": {"get": _list_models()},
             "/api/models/{name}": {"get": _get_model()},
+            **{path: {"post": _dialect(path)} for path in openapi_dialects.REQUESTS},
+            **{path: {"get": _dialect_page(path)} for path in openapi_dialects.PAGES},
             "/healthz": {"get": _operation("Whether the process lives", _answer("It does.", "Health"), {})},
             "/readyz": {"get": _readyz()},
             "/metrics": {"get": _metrics()},
         },
         "components": {
-            "schemas": SCHEMAS,
+            "schemas": {**SCHEMAS, **openapi_dialects.SCHEMAS},
             "headers": _headers(),
             "parameters": _parameters(),
             "securitySchemes": {
@@ -115,13 +118,7 @@ def _list_models() -> Json:
 def _get_model() -> Json:
     parameters = [
         *_parameter_refs(),
-        {
-            "name": "name",
-            "in": "path",
-            "required": True,
-            "description": "Name or alias.",
-            "schema": {"type": "string", "minLength": 1},
-        },
+        _path_parameter("name"),
         {
             "name": "version",
             "in": "query",
@@ -132,6 +129,57 @@ def _get_model() -> Json:
     answer = _answer("The model.", "Model")
     operation = _operation("Describe one model", answer, _errors(*READING_ERRORS), parameters)
     return operation | {"operationId": "getModel", "tags": ["models"]}
+
+
+def _path_parameter(name: str) -> Json:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": "Name or alias.",
+        "schema": {"type": "string", "minLength": 1},
+    }
+
+
+def _dialect(path: str) -> Json:
+    """An operation of a foreign dialect."""
+    answer = _answer("The answer.", "Error")
+    answer["content"]["application/json"]["schema"] = openapi_dialects.ANSWERS[path]
+    if path in openapi_dialects.STREAMED:
+        answer["content"]["text/event-stream"] = {
+            "schema": {"description": 'Server-sent events, if the body says "stream": true.'}
+        }
+    errors = _errors(*ERRORS, schema=openapi_dialects.error_schema(path))
+    parameters = [*_parameter_refs(), *_path_parameters(path)]
+    operation = _operation(openapi_dialects.SUMMARIES[path], answer, errors, parameters)
+    operation["tags"] = ["dialects"]
+    operation["requestBody"] = {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": openapi_dialects.REQUESTS[path],
+                "example": openapi_dialects.EXAMPLES[path],
+            }
+        },
+    }
+    return operation
+
+
+def _dialect_page(path: str) -> Json:
+    """An operation of a foreign dialect that is asked by GET."""
+    summary, schema = openapi_dialects.PAGES[path]
+    answer = _answer("The answer.", "Error")
+    answer["content"]["application/json"]["schema"] = schema
+    errors = _errors(*READING_ERRORS, schema=openapi_dialects.error_schema(path))
+    if path.endswith("ready"):
+        errors["503"] = _answer("It does not.", "Error")
+        errors["503"]["content"]["application/json"]["schema"] = {}
+    operation = _operation(summary, answer, errors, [*_parameter_refs(), *_path_parameters(path)])
+    return operation | {"tags": ["dialects"]}
+
+
+def _path_parameters(path: str) -> list[Json]:
+    return [_path_parameter(name) for name in ("name", "model") if f"{{{name}}}" in path]
 
 
 def _readyz() -> Json:
@@ -160,8 +208,8 @@ def _answer(description: str, schema: str) -> Json:
     }
 
 
-def _errors(*statuses: int) -> Json:
-    answers = {str(status): _answer(ERRORS[status], "Error") for status in statuses}
+def _errors(*statuses: int, schema: str = "Error") -> Json:
+    answers = {str(status): _answer(ERRORS[status], schema) for status in statuses}
     for status in ("429", "503"):
         answers[status]["headers"]["retry-after"] = {"$ref": "#/components/headers/RetryAfter"}
         answers[status]["headers"]["retry-after-ms"] = {"$ref": "#/components/headers/RetryAfterMs"}

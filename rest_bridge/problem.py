@@ -1,8 +1,8 @@
 """The one place where errors become HTTP answers.
 
-Handlers raise MeshError; here it becomes {"error": {...}} with the HTTP status of its gRPC
-code. Paths and methods that do not exist get the same form. What is not mapped becomes 500
-"internal error" and a line in the log.
+Handlers raise MeshError; here it becomes an answer with the HTTP status of its gRPC code, in the
+form of the path's dialect. Paths and methods that do not exist get the same form. What is not
+mapped becomes 500 "internal error" and a line in the log.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from inference_mesh import http_errors, telemetry
+from inference_mesh import telemetry
 from inference_mesh.asgi_limits import AsgiApp, Message, Receive, Scope, Send
 from inference_mesh.errors import CancelledByCallerError, InternalError, MeshError
+from rest_bridge import error_forms
 
 log = telemetry.get_logger(__name__)
 
@@ -46,17 +47,17 @@ class Problems:
         except Exception as error:
             if is_answered:
                 raise
-            await _send(answer_of(error), send)
+            await _send(answer_of(scope["path"], error), send)
 
 
-def answer_of(error: Exception) -> tuple[int, http_errors.Headers, bytes]:
-    """Status, headers and body of any exception."""
+def answer_of(path: str, error: Exception) -> error_forms.Answer:
+    """Status, headers and body of any exception, in the form of the path's dialect."""
     request_id = telemetry.current_request_id.get()
     if isinstance(error, HttpRefusalError):
-        return http_errors.answer_of_status(error.status, error.message, request_id)
+        return error_forms.answer_of_status(path, error.status, error.message, request_id)
     if isinstance(error, HTTPException):
-        return _answer_of_routing(error, request_id)
-    return http_errors.answer_of_error(mesh_error_of(error), request_id)
+        return _answer_of_routing(path, error, request_id)
+    return error_forms.answer_of_error(path, mesh_error_of(error), request_id)
 
 
 def mesh_error_of(error: Exception) -> MeshError:
@@ -69,20 +70,20 @@ def mesh_error_of(error: Exception) -> MeshError:
     return InternalError()
 
 
-async def send_error(error: MeshError, send: Send) -> None:
+async def send_error(error: MeshError, scope: Scope, send: Send) -> None:
     """Answer with an error."""
-    await _send(answer_of(error), send)
+    await _send(answer_of(scope["path"], error), send)
 
 
-def _answer_of_routing(error: HTTPException, request_id: str) -> tuple[int, http_errors.Headers, bytes]:
+def _answer_of_routing(path: str, error: HTTPException, request_id: str) -> error_forms.Answer:
     message = {404: "no such path", 405: "no such method for this path"}.get(error.status_code, error.detail)
-    status, headers, body = http_errors.answer_of_status(error.status_code, message, request_id)
+    status, headers, body = error_forms.answer_of_status(path, error.status_code, message, request_id)
     for name, value in (error.headers or {}).items():
         headers.append((name.lower().encode(), value.encode()))
     return status, headers, body
 
 
-async def _send(answer: tuple[int, http_errors.Headers, bytes], send: Send) -> None:
+async def _send(answer: error_forms.Answer, send: Send) -> None:
     status, headers, body = answer
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

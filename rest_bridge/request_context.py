@@ -27,6 +27,7 @@ log = telemetry.get_logger(__name__)
 QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by machines: counted, but neither logged nor traced."""
 
+ANTHROPIC_PATH = "/v1/messages"
 UNKNOWN_ROUTE = "unmatched"
 CLIENT_LEFT = 499
 ALWAYS_SENT = [(b"x-content-type-options", b"nosniff")]
@@ -65,7 +66,8 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = _with_own_headers(message.get("headers", []), notes_of(scope).headers())
+                told = [*notes_of(scope).headers(), *_id_headers(scope["path"])]
+                message["headers"] = _with_own_headers(message.get("headers", []), told)
             await send(message)
 
         started = time.monotonic()
@@ -82,7 +84,7 @@ class RequestContext:
         try:
             telemetry.current_request_id.set(request_id_from(headers.get(REQUEST_ID)))
         except InvalidInputError as error:
-            await send_error(error, send)
+            await send_error(error, scope, send)
             return
         await self._app(scope, receive, send)
 
@@ -95,7 +97,13 @@ def route_of(scope: Scope) -> str:
 def _with_own_headers(headers: Iterable[Header], told: Iterable[Header]) -> list[Header]:
     name = REQUEST_ID.encode()
     others = [header for header in headers if header[0] != name]
-    return [*others, *told, (name, telemetry.current_request_id.get().encode()), *ALWAYS_SENT]
+    return [*others, *told, *ALWAYS_SENT]
+
+
+def _id_headers(path: str) -> list[Header]:
+    """The id of the request, and under the name as well by which Anthropic's clients look for it."""
+    names = (REQUEST_ID, "request-id") if path.startswith(ANTHROPIC_PATH) else (REQUEST_ID,)
+    return [(name.encode(), telemetry.current_request_id.get().encode()) for name in names]
 
 
 def _text_headers(scope: Scope) -> dict[str, str]:

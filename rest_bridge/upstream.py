@@ -101,16 +101,16 @@ class Upstream:
 
     def __init__(self, target: str, max_message_bytes: int, tls: ClientTls | None = None) -> None:
         """target: host:port. tls: None = plaintext. Raises ConfigError if one of its files is wrong."""
-        self._channel = open_balanced_channel(target, max_message_bytes=max_message_bytes, tls=tls)
+        self.channel = open_balanced_channel(target, max_message_bytes=max_message_bytes, tls=tls)
         self._stub: inference_pb2_grpc.InferenceServiceAsyncStub = inference_pb2_grpc.InferenceServiceStub(
-            self._channel
+            self.channel
         )
-        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+        self._health: Any = health_pb2_grpc.HealthStub(self.channel)
 
     async def infer(self, request: inference_pb2.InferRequest, caller: Caller) -> inference_pb2.InferResponse:
         """The whole result of one request."""
-        call = self._stub.Infer(request, metadata=caller.metadata(), timeout=_left_s(caller))
-        with _typed_errors(caller.notes):
+        call = self._stub.Infer(request, metadata=caller.metadata(), timeout=left_s(caller))
+        with typed_errors(caller.notes):
             answer = await call
             caller.notes.take(await call.initial_metadata())
             caller.notes.take(await call.trailing_metadata())
@@ -125,10 +125,10 @@ class Upstream:
         Raises StreamBrokenError also when the stream ends as if all were well, but without
         the usage that its last message carries.
         """
-        call = self._stub.InferStream(request, metadata=caller.metadata(), timeout=_left_s(caller))
+        call = self._stub.InferStream(request, metadata=caller.metadata(), timeout=left_s(caller))
         piece: inference_pb2.InferStreamResponse | None = None
         try:
-            with _typed_errors(caller.notes):
+            with typed_errors(caller.notes):
                 caller.notes.take(await call.initial_metadata())
                 async for piece in call:
                     if piece.HasField("usage"):
@@ -144,15 +144,15 @@ class Upstream:
     async def models(self, caller: Caller) -> Iterable[inference_pb2.Model]:
         """The models that the caller may use, sorted by name."""
         request = inference_pb2.ListModelsRequest()
-        with _typed_errors(caller.notes):
-            answer = await self._stub.ListModels(request, metadata=caller.metadata(), timeout=_left_s(caller))
+        with typed_errors(caller.notes):
+            answer = await self._stub.ListModels(request, metadata=caller.metadata(), timeout=left_s(caller))
         return answer.models
 
     async def model(self, name: str, version: str, caller: Caller) -> inference_pb2.Model:
         """One model by name or alias."""
         request = inference_pb2.GetModelRequest(model=name, version=version)
-        with _typed_errors(caller.notes):
-            answer = await self._stub.GetModel(request, metadata=caller.metadata(), timeout=_left_s(caller))
+        with typed_errors(caller.notes):
+            answer = await self._stub.GetModel(request, metadata=caller.metadata(), timeout=left_s(caller))
         return answer.model
 
     async def health(self) -> str:
@@ -176,11 +176,12 @@ class Upstream:
 
     async def close(self) -> None:
         """Close the connection; running calls are cancelled."""
-        await self._channel.close()
+        await self.channel.close()
 
 
 @contextlib.contextmanager
-def _typed_errors(notes: GatewayNotes) -> Iterator[None]:
+def typed_errors(notes: GatewayNotes) -> Iterator[None]:
+    """A call's errors as MeshError; what it tells beside them is noted."""
     try:
         yield
     except grpc.aio.AioRpcError as error:
@@ -207,7 +208,8 @@ def _broken(error: UnavailableError) -> StreamBrokenError:
     return StreamBrokenError("the stream broke before the answer was complete", retry_after_s=RETRY_AFTER_S)
 
 
-def _left_s(caller: Caller) -> float:
+def left_s(caller: Caller) -> float:
+    """Seconds until the caller's deadline. Raises DeadlineExceededError if there are none."""
     return deadlines.remaining_s(caller.deadline) or 0.0
 
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1finference_mesh/v1/payload.proto\x12\x11inference_mesh.v1\"\x8a\x02\n\x07Payload\x12/\n\x08generate\x18\x01 \x01(\x0b\x32\x1b.inference_mesh.v1.GenerateH\x00\x12)\n\x05\x65mbed\x18\x02 \x01(\x0b\x32\x18.inference_mesh.v1.EmbedH\x00\x12+\n\x06rerank\x18\x03 \x01(\x0b\x32\x19.inference_mesh.v1.RerankH\x00\x12/\n\x08\x63lassify\x18\x04 \x01(\x0b\x32\x1b.inference_mesh.v1.ClassifyH\x00\x12-\n\x07tensors\x18\x05 \x01(\x0b\x32\x1a.inference_mesh.v1.TensorsH\x00\x12\x0e\n\x04json\x18\x06 \x01(\x0cH\x00\x42\x06\n\x04kind\"\x97\x02\n\x06Output\x12\x30\n\x08generate\x18\x01 \x01(\x0b\x32\x1c.inference_mesh.v1.GeneratedH\x00\x12.\n\x05\x65mbed\x18\x02 \x01(\x0b\x32\x1d.inference_mesh.v1.EmbeddingsH\x00\x12,\n\x06rerank\x18\x03 \x01(\x0b\x32\x1a.inference_mesh.v1.RankingH\x00\x12\x36\n\x08\x63lassify\x18\x04 \x01(\x0b\x32\".inference_mesh.v1.ClassificationsH\x00\x12-\n\x07tensors\x18\x05 \x01(\x0b\x32\x1a.inference_mesh.v1.TensorsH\x00\x12\x0e\n\x04json\x18\x06 \x01(\x0cH\x00\x42\x06\n\x04kind\"\x9f\x03\n\x08Generate\x12\x10\n\x06prompt\x18\x01 \x01(\tH\x00\x12\'\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x17.inference_mesh.v1.ChatH\x00\x12+\n\x06tokens\x18\x03 \x01(\x0b\x32\x19.inference_mesh.v1.TokensH\x00\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\x12-\n\x08sampling\x18\x05 \x01(\x0b\x32\x1b.inference_mesh.v1.Sampling\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x13\n\x0bjson_schema\x18\x07 \x01(\t\x12\x18\n\x10\x64\x65livered_tokens\x18\x08 \x03(\r\x12\x0f\n\x07grammar\x18\t \x01(\t\x12\t\n\x01n\x18\n \x01(\r\x12\x19\n\x0ctop_logprobs\x18\x0b \x01(\rH\x01\x88\x01\x01\x12&\n\x05tools\x18\x0c \x03(\x0b\x32\x17.inference_mesh.v1.Tool\x12\x32\n\x0btool_choice\x18\r \x01(\x0b\x32\x1d.inference_mesh.v1.ToolChoiceB\x07\n\x05inputB\x0f\n\r_top_logprobs\"=\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x12\n\nparameters\x18\x03 \x01(\t\"K\n\nToolChoice\x12/\n\x04mode\x18\x01 \x01(\x0e\x32!.inference_mesh.v1.ToolChoiceMode\x12\x0c\n\x04name\x18\x02 \x01(\t\"7\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\"8\n\x04\x43hat\x12\x30\n\x08messages\x18\x01 \x03(\x0b\x32\x1e.inference_mesh.v1.ChatMessage\"s\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12/\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1b.inference_mesh.v1.ToolCall\x12\x14\n\x0ctool_call_id\x18\x04 \x01(\t\"\x15\n\x06Tokens\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\xbe\x03\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_k\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12\x12\n\x05min_p\x18\x04 \x01(\x02H\x03\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x05 \x01(\x02H\x04\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x06 \x01(\x02H\x05\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x07 \x01(\x02H\x06\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\rH\x07\x88\x01\x01\x12>\n\nlogit_bias\x18\t \x03(\x0b\x32*.inference_mesh.v1.Sampling.LogitBiasEntry\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x08\n\x06_min_pB\x15\n\x13_repetition_penaltyB\x14\n\x12_frequency_penaltyB\x13\n\x11_presence_penaltyB\x07\n\x05_seed\"\xba\x02\n\tGenerated\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x03(\r\x12\x36\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x1f.inference_mesh.v1.FinishReason\x12\x36\n\rlength_reason\x18\x04 \x01(\x0e\x32\x1f.inference_mesh.v1.LengthReason\x12\r\n\x05index\x18\x05 \x01(\r\x12\x31\n\x08logprobs\x18\x06 \x03(\x0b\x32\x1f.inference_mesh.v1.TokenLogprob\x12/\n\ntool_calls\x18\x07 \x03(\x0b\x32\x1b.inference_mesh.v1.ToolCall\x12,\n\x06others\x18\x08 \x03(\x0b\x32\x1c.inference_mesh.v1.Generated\"j\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\x0c\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\x12,\n\x03top\x18\x04 \x03(\x0b\x32\x1f.inference_mesh.v1.TokenLogprob\"Q\n\x05\x45mbed\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x12\n\ndimensions\x18\x02 \x01(\r\x12\x10\n\x08truncate\x18\x03 \x01(\x08\x12\x13\n\x0bprompt_name\x18\x04 \x01(\t\"0\n\nEmbeddings\x12\x12\n\ndimensions\x18\x01 \x01(\r\x12\x0e\n\x06values\x18\x02 \x01(\x0c\"K\n\x06Rerank\x12\r\n\x05query\x18\x01 \x01(\t\x12\x11\n\tdocuments\x18\x02 \x03(\t\x12\r\n\x05top_n\x18\x03 \x01(\r\x12\x10\n\x08truncate\x18\x04 \x01(\x08\"?\n\x07Ranking\x12\x34\n\tdocuments\x18\x01 \x03(\x0b\x32!.inference_mesh.v1.RankedDocument\".\n\x0eRankedDocument\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05score\x18\x02 \x01(\x02\":\n\x08\x43lassify\x12\r\n\x05texts\x18\x01 \x03(\t\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\x10\n\x08truncate\x18\x03 \x01(\x08\"B\n\x0f\x43lassifications\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.inference_mesh.v1.LabelScores\"<\n\x0bLabelScores\x12-\n\x06labels\x18\x01 \x03(\x0b\x32\x1d.inference_mesh.v1.LabelScore\"*\n\nLabelScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"F\n\x07Tensors\x12*\n\x07tensors\x18\x01 \x03(\x0b\x32\x19.inference_mesh.v1.Tensor\x12\x0f\n\x07outputs\x18\x02 \x03(\t\"E\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\";\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"i\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\x12\x17\n\x0fresponse_cached\x18\x04 \x01(\x08\"C\n\x06Timing\x12\x0f\n\x07queue_s\x18\x01 \x01(\x01\x12\x11\n\tcompute_s\x18\x02 \x01(\x01\x12\x15\n\rfirst_token_s\x18\x03 \x01(\x01*\x84\x01\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x11\n\rTASK_GENERATE\x10\x01\x12\x0e\n\nTASK_EMBED\x10\x02\x12\x0f\n\x0bTASK_RERANK\x10\x03\x12\x11\n\rTASK_CLASSIFY\x10\x04\x12\x10\n\x0cTASK_TENSORS\x10\x05\x12\r\n\tTASK_JSON\x10\x06*\x87\x01\n\x0eToolChoiceMode\x12 \n\x1cTOOL_CHOICE_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15TOOL_CHOICE_MODE_AUTO\x10\x01\x12\x19\n\x15TOOL_CHOICE_MODE_NONE\x10\x02\x12\x1d\n\x19TOOL_CHOICE_MODE_REQUIRED\x10\x03*}\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03*\x9f\x01\n\x0cLengthReason\x12\x1d\n\x19LENGTH_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18LENGTH_REASON_MAX_TOKENS\x10\x01\x12\x19\n\x15LENGTH_REASON_CONTEXT\x10\x02\x12\x17\n\x13LENGTH_REASON_CLAMP\x10\x03\x12\x1e\n\x1aLENGTH_REASON_TOKEN_BUDGET\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1finference_mesh/v1/payload.proto\x12\x11inference_mesh.v1\"\x8a\x02\n\x07Payload\x12/\n\x08generate\x18\x01 \x01(\x0b\x32\x1b.inference_mesh.v1.GenerateH\x00\x12)\n\x05\x65mbed\x18\x02 \x01(\x0b\x32\x18.inference_mesh.v1.EmbedH\x00\x12+\n\x06rerank\x18\x03 \x01(\x0b\x32\x19.inference_mesh.v1.RerankH\x00\x12/\n\x08\x63lassify\x18\x04 \x01(\x0b\x32\x1b.inference_mesh.v1.ClassifyH\x00\x12-\n\x07tensors\x18\x05 \x01(\x0b\x32\x1a.inference_mesh.v1.TensorsH\x00\x12\x0e\n\x04json\x18\x06 \x01(\x0cH\x00\x42\x06\n\x04kind\"\x97\x02\n\x06Output\x12\x30\n\x08generate\x18\x01 \x01(\x0b\x32\x1c.inference_mesh.v1.GeneratedH\x00\x12.\n\x05\x65mbed\x18\x02 \x01(\x0b\x32\x1d.inference_mesh.v1.EmbeddingsH\x00\x12,\n\x06rerank\x18\x03 \x01(\x0b\x32\x1a.inference_mesh.v1.RankingH\x00\x12\x36\n\x08\x63lassify\x18\x04 \x01(\x0b\x32\".inference_mesh.v1.ClassificationsH\x00\x12-\n\x07tensors\x18\x05 \x01(\x0b\x32\x1a.inference_mesh.v1.TensorsH\x00\x12\x0e\n\x04json\x18\x06 \x01(\x0cH\x00\x42\x06\n\x04kind\"\x9f\x03\n\x08Generate\x12\x10\n\x06prompt\x18\x01 \x01(\tH\x00\x12\'\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x17.inference_mesh.v1.ChatH\x00\x12+\n\x06tokens\x18\x03 \x01(\x0b\x32\x19.inference_mesh.v1.TokensH\x00\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\x12-\n\x08sampling\x18\x05 \x01(\x0b\x32\x1b.inference_mesh.v1.Sampling\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x13\n\x0bjson_schema\x18\x07 \x01(\t\x12\x18\n\x10\x64\x65livered_tokens\x18\x08 \x03(\r\x12\x0f\n\x07grammar\x18\t \x01(\t\x12\t\n\x01n\x18\n \x01(\r\x12\x19\n\x0ctop_logprobs\x18\x0b \x01(\rH\x01\x88\x01\x01\x12&\n\x05tools\x18\x0c \x03(\x0b\x32\x17.inference_mesh.v1.Tool\x12\x32\n\x0btool_choice\x18\r \x01(\x0b\x32\x1d.inference_mesh.v1.ToolChoiceB\x07\n\x05inputB\x0f\n\r_top_logprobs\"=\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x12\n\nparameters\x18\x03 \x01(\t\"K\n\nToolChoice\x12/\n\x04mode\x18\x01 \x01(\x0e\x32!.inference_mesh.v1.ToolChoiceMode\x12\x0c\n\x04name\x18\x02 \x01(\t\"7\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\"8\n\x04\x43hat\x12\x30\n\x08messages\x18\x01 \x03(\x0b\x32\x1e.inference_mesh.v1.ChatMessage\"s\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12/\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1b.inference_mesh.v1.ToolCall\x12\x14\n\x0ctool_call_id\x18\x04 \x01(\t\"\x15\n\x06Tokens\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\xbe\x03\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_k\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12\x12\n\x05min_p\x18\x04 \x01(\x02H\x03\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x05 \x01(\x02H\x04\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x06 \x01(\x02H\x05\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x07 \x01(\x02H\x06\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\rH\x07\x88\x01\x01\x12>\n\nlogit_bias\x18\t \x03(\x0b\x32*.inference_mesh.v1.Sampling.LogitBiasEntry\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x08\n\x06_min_pB\x15\n\x13_repetition_penaltyB\x14\n\x12_frequency_penaltyB\x13\n\x11_presence_penaltyB\x07\n\x05_seed\"\xcd\x02\n\tGenerated\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x03(\r\x12\x36\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x1f.inference_mesh.v1.FinishReason\x12\x36\n\rlength_reason\x18\x04 \x01(\x0e\x32\x1f.inference_mesh.v1.LengthReason\x12\r\n\x05index\x18\x05 \x01(\r\x12\x31\n\x08logprobs\x18\x06 \x03(\x0b\x32\x1f.inference_mesh.v1.TokenLogprob\x12/\n\ntool_calls\x18\x07 \x03(\x0b\x32\x1b.inference_mesh.v1.ToolCall\x12,\n\x06others\x18\x08 \x03(\x0b\x32\x1c.inference_mesh.v1.Generated\x12\x11\n\tstop_text\x18\t \x01(\t\"j\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\x0c\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\x12,\n\x03top\x18\x04 \x03(\x0b\x32\x1f.inference_mesh.v1.TokenLogprob\"|\n\x05\x45mbed\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x12\n\ndimensions\x18\x02 \x01(\r\x12\x10\n\x08truncate\x18\x03 \x01(\x08\x12\x13\n\x0bprompt_name\x18\x04 \x01(\t\x12)\n\x06tokens\x18\x05 \x03(\x0b\x32\x19.inference_mesh.v1.Tokens\"0\n\nEmbeddings\x12\x12\n\ndimensions\x18\x01 \x01(\r\x12\x0e\n\x06values\x18\x02 \x01(\x0c\"K\n\x06Rerank\x12\r\n\x05query\x18\x01 \x01(\t\x12\x11\n\tdocuments\x18\x02 \x03(\t\x12\r\n\x05top_n\x18\x03 \x01(\r\x12\x10\n\x08truncate\x18\x04 \x01(\x08\"?\n\x07Ranking\x12\x34\n\tdocuments\x18\x01 \x03(\x0b\x32!.inference_mesh.v1.RankedDocument\".\n\x0eRankedDocument\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05score\x18\x02 \x01(\x02\":\n\x08\x43lassify\x12\r\n\x05texts\x18\x01 \x03(\t\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\x10\n\x08truncate\x18\x03 \x01(\x08\"B\n\x0f\x43lassifications\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.inference_mesh.v1.LabelScores\"<\n\x0bLabelScores\x12-\n\x06labels\x18\x01 \x03(\x0b\x32\x1d.inference_mesh.v1.LabelScore\"*\n\nLabelScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"F\n\x07Tensors\x12*\n\x07tensors\x18\x01 \x03(\x0b\x32\x19.inference_mesh.v1.Tensor\x12\x0f\n\x07outputs\x18\x02 \x03(\t\"E\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\";\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"i\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\x12\x17\n\x0fresponse_cached\x18\x04 \x01(\x08\"C\n\x06Timing\x12\x0f\n\x07queue_s\x18\x01 \x01(\x01\x12\x11\n\tcompute_s\x18\x02 \x01(\x01\x12\x15\n\rfirst_token_s\x18\x03 \x01(\x01*\x84\x01\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x11\n\rTASK_GENERATE\x10\x01\x12\x0e\n\nTASK_EMBED\x10\x02\x12\x0f\n\x0bTASK_RERANK\x10\x03\x12\x11\n\rTASK_CLASSIFY\x10\x04\x12\x10\n\x0cTASK_TENSORS\x10\x05\x12\r\n\tTASK_JSON\x10\x06*\x87\x01\n\x0eToolChoiceMode\x12 \n\x1cTOOL_CHOICE_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15TOOL_CHOICE_MODE_AUTO\x10\x01\x12\x19\n\x15TOOL_CHOICE_MODE_NONE\x10\x02\x12\x1d\n\x19TOOL_CHOICE_MODE_REQUIRED\x10\x03*}\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03*\x9f\x01\n\x0cLengthReason\x12\x1d\n\x19LENGTH_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18LENGTH_REASON_MAX_TOKENS\x10\x01\x12\x19\n\x15LENGTH_REASON_CONTEXT\x10\x02\x12\x17\n\x13LENGTH_REASON_CLAMP\x10\x03\x12\x1e\n\x1aLENGTH_REASON_TOKEN_BUDGET\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,14 +33,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SAMPLING_LOGITBIASENTRY']._loaded_options = None
   _globals['_SAMPLING_LOGITBIASENTRY']._serialized_options = b'8\001'
-  _globals['_TASK']._serialized_start=3230
-  _globals['_TASK']._serialized_end=3362
-  _globals['_TOOLCHOICEMODE']._serialized_start=3365
-  _globals['_TOOLCHOICEMODE']._serialized_end=3500
-  _globals['_FINISHREASON']._serialized_start=3502
-  _globals['_FINISHREASON']._serialized_end=3627
-  _globals['_LENGTHREASON']._serialized_start=3630
-  _globals['_LENGTHREASON']._serialized_end=3789
+  _globals['_TASK']._serialized_start=3292
+  _globals['_TASK']._serialized_end=3424
+  _globals['_TOOLCHOICEMODE']._serialized_start=3427
+  _globals['_TOOLCHOICEMODE']._serialized_end=3562
+  _globals['_FINISHREASON']._serialized_start=3564
+  _globals['_FINISHREASON']._serialized_end=3689
+  _globals['_LENGTHREASON']._serialized_start=3692
+  _globals['_LENGTHREASON']._serialized_end=3851
   _globals['_PAYLOAD']._serialized_start=55
   _globals['_PAYLOAD']._serialized_end=321
   _globals['_OUTPUT']._serialized_start=324
@@ -64,35 +64,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAMPLING_LOGITBIASENTRY']._serialized_start=1696
   _globals['_SAMPLING_LOGITBIASENTRY']._serialized_end=1744
   _globals['_GENERATED']._serialized_start=1868
-  _globals['_GENERATED']._serialized_end=2182
-  _globals['_TOKENLOGPROB']._serialized_start=2184
-  _globals['_TOKENLOGPROB']._serialized_end=2290
-  _globals['_EMBED']._serialized_start=2292
-  _globals['_EMBED']._serialized_end=2373
-  _globals['_EMBEDDINGS']._serialized_start=2375
-  _globals['_EMBEDDINGS']._serialized_end=2423
-  _globals['_RERANK']._serialized_start=2425
-  _globals['_RERANK']._serialized_end=2500
-  _globals['_RANKING']._serialized_start=2502
-  _globals['_RANKING']._serialized_end=2565
-  _globals['_RANKEDDOCUMENT']._serialized_start=2567
-  _globals['_RANKEDDOCUMENT']._serialized_end=2613
-  _globals['_CLASSIFY']._serialized_start=2615
-  _globals['_CLASSIFY']._serialized_end=2673
-  _globals['_CLASSIFICATIONS']._serialized_start=2675
-  _globals['_CLASSIFICATIONS']._serialized_end=2741
-  _globals['_LABELSCORES']._serialized_start=2743
-  _globals['_LABELSCORES']._serialized_end=2803
-  _globals['_LABELSCORE']._serialized_start=2805
-  _globals['_LABELSCORE']._serialized_end=2847
-  _globals['_TENSORS']._serialized_start=2849
-  _globals['_TENSORS']._serialized_end=2919
-  _globals['_TENSOR']._serialized_start=2921
-  _globals['_TENSOR']._serialized_end=2990
-  _globals['_TENSORSPEC']._serialized_start=2992
-  _globals['_TENSORSPEC']._serialized_end=3051
-  _globals['_USAGE']._serialized_start=3053
-  _globals['_USAGE']._serialized_end=3158
-  _globals['_TIMING']._serialized_start=3160
-  _globals['_TIMING']._serialized_end=3227
+  _globals['_GENERATED']._serialized_end=2201
+  _globals['_TOKENLOGPROB']._serialized_start=2203
+  _globals['_TOKENLOGPROB']._serialized_end=2309
+  _globals['_EMBED']._serialized_start=2311
+  _globals['_EMBED']._serialized_end=2435
+  _globals['_EMBEDDINGS']._serialized_start=2437
+  _globals['_EMBEDDINGS']._serialized_end=2485
+  _globals['_RERANK']._serialized_start=2487
+  _globals['_RERANK']._serialized_end=2562
+  _globals['_RANKING']._serialized_start=2564
+  _globals['_RANKING']._serialized_end=2627
+  _globals['_RANKEDDOCUMENT']._serialized_start=2629
+  _globals['_RANKEDDOCUMENT']._serialized_end=2675
+  _globals['_CLASSIFY']._serialized_start=2677
+  _globals['_CLASSIFY']._serialized_end=2735
+  _globals['_CLASSIFICATIONS']._serialized_start=2737
+  _globals['_CLASSIFICATIONS']._serialized_end=2803
+  _globals['_LABELSCORES']._serialized_start=2805
+  _globals['_LABELSCORES']._serialized_end=2865
+  _globals['_LABELSCORE']._serialized_start=2867
+  _globals['_LABELSCORE']._serialized_end=2909
+  _globals['_TENSORS']._serialized_start=2911
+  _globals['_TENSORS']._serialized_end=2981
+  _globals['_TENSOR']._serialized_start=2983
+  _globals['_TENSOR']._serialized_end=3052
+  _globals['_TENSORSPEC']._serialized_start=3054
+  _globals['_TENSORSPEC']._serialized_end=3113
+  _globals['_USAGE']._serialized_start=3115
+  _globals['_USAGE']._serialized_end=3220
+  _globals['_TIMING']._serialized_start=3222
+  _globals['_TIMING']._serialized_end=3289
 # @@protoc_insertion_point(module_scope)

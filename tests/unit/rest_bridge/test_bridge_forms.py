@@ -46,7 +46,7 @@ def make_error(error_class: type[MeshError]) -> MeshError:
 @pytest.mark.parametrize("error_class", all_error_classes(), ids=lambda found: found.__name__)
 def test_every_error_has_the_status_of_its_code_and_the_one_form(error_class: type[MeshError]) -> None:
     error = make_error(error_class)
-    status, headers, body = answer_of(error)
+    status, headers, body = answer_of("/api/infer", error)
     assert status == http_status(error)
     assert dict(headers)[b"content-type"] == b"application/json"
     assert json.loads(body) == {
@@ -62,14 +62,14 @@ def test_every_status_of_the_table_is_described_in_the_openapi_document() -> Non
 
 
 def test_a_retry_hint_is_rounded_up_to_whole_seconds_in_the_header() -> None:
-    _, headers, body = answer_of(OverloadedError("full", retry_after_s=0.2004))
+    _, headers, body = answer_of("/api/infer", OverloadedError("full", retry_after_s=0.2004))
     assert dict(headers)[b"retry-after"] == b"1"
     assert dict(headers)[b"retry-after-ms"] == b"201"
     assert json.loads(body)["error"]["retry_after_s"] == 0.2
 
 
 def test_no_header_names_more_than_two_minutes_but_the_body_does() -> None:
-    _, headers, body = answer_of(TokenBudgetError("spent", retry_after_s=3000.0))
+    _, headers, body = answer_of("/api/infer", TokenBudgetError("spent", retry_after_s=3000.0))
     assert dict(headers)[b"retry-after"] == b"120"
     assert dict(headers)[b"retry-after-ms"] == b"120000"
     assert json.loads(body)["error"]["retry_after_s"] == 3000.0
@@ -77,19 +77,19 @@ def test_no_header_names_more_than_two_minutes_but_the_body_does() -> None:
 
 def test_the_limits_that_were_reached_are_in_the_body() -> None:
     reached = QuotaViolation("tenant:acme:tokens", "1000 tokens in 60 s")
-    _, _, body = answer_of(TokenBudgetError("spent", violations=(reached,)))
+    _, _, body = answer_of("/api/infer", TokenBudgetError("spent", violations=(reached,)))
     assert json.loads(body)["error"]["quota"] == [
         {"subject": "tenant:acme:tokens", "description": "1000 tokens in 60 s"}
     ]
 
 
 def test_only_a_missing_credential_is_asked_for() -> None:
-    assert dict(answer_of(UnauthenticatedError())[1])[b"www-authenticate"] == b"Bearer"
-    assert b"www-authenticate" not in dict(answer_of(OverloadedError("full"))[1])
+    assert dict(answer_of("/api/infer", UnauthenticatedError())[1])[b"www-authenticate"] == b"Bearer"
+    assert b"www-authenticate" not in dict(answer_of("/api/infer", OverloadedError("full"))[1])
 
 
 def test_what_is_not_mapped_says_nothing_of_itself() -> None:
-    status, _, body = answer_of(ZeroDivisionError("secret"))
+    status, _, body = answer_of("/api/infer", ZeroDivisionError("secret"))
     assert status == 500
     assert json.loads(body)["error"] == {"code": "INTERNAL", "message": "internal error", "request_id": ""}
 
@@ -106,7 +106,7 @@ def test_what_is_not_mapped_says_nothing_of_itself() -> None:
 def test_refusals_of_http_itself_have_the_same_form(
     error: Exception, status: int, code: grpc.StatusCode
 ) -> None:
-    answered, _, body = answer_of(error)
+    answered, _, body = answer_of("/api/infer", error)
     assert (answered, json.loads(body)["error"]["code"]) == (status, code.name)
 
 
