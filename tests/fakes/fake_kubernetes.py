@@ -75,6 +75,7 @@ BUILT_IN = (
     *kinds("networking.k8s.io/v1", "Ingress/ingresses", "NetworkPolicy/networkpolicies"),
     *kinds("policy/v1", "PodDisruptionBudget"),
     *kinds("rbac.authorization.k8s.io/v1", "ClusterRole", "ClusterRoleBinding", is_namespaced=False),
+    *kinds("rbac.authorization.k8s.io/v1", "Role", "RoleBinding"),
     *kinds("scheduling.k8s.io/v1", "PriorityClass/priorityclasses", is_namespaced=False),
 )
 OF_OPERATORS = (

@@ -81,7 +81,7 @@ class Network:
             yield from ours or ["names" if peer.keys() == {"namespaceSelector"} else _namespaces(selector)]
 
     def _calls(self) -> Iterator[Flow]:
-        """Addresses in settings, in the registry and in Grafana's datasources."""
+        """Addresses in settings, in the registry, in Grafana's datasources and in Alloy's configuration."""
         registry = parse_models(
             config_file(self._documents, "gateway-models", "models.yaml"), source="registry"
         )
@@ -94,9 +94,26 @@ class Network:
                     for match in ADDRESS.finditer(value.rpartition("@")[2]):
                         if match["host"] != "localhost":
                             yield self._flow(workload.name, match[0])
-        sources = yaml.safe_load(config_file(self._documents, "grafana-provisioning", "datasources.yml"))
-        for source in sources["datasources"]:
-            yield self._flow("grafana", urlsplit(source["url"]).netloc)
+        yield from (self._flow(caller, urlsplit(url).netloc) for caller, url in self._urls())
+
+    def _urls(self) -> Iterator[tuple[str, str]]:
+        """Who calls a URL that stands in a file of its own."""
+        for prefix, key in self._datasource_files():
+            for source in yaml.safe_load(config_file(self._documents, prefix, key))["datasources"]:
+                yield "grafana", source["url"]
+        if self._has("alloy"):
+            alloy = config_file(self._documents, "alloy-config", "config.alloy")
+            yield from (("alloy", url) for url in re.findall(r'url\s*=\s*"([^"]+)"', alloy))
+
+    def _datasource_files(self) -> Iterator[tuple[str, str]]:
+        """ConfigMap and key of each file of datasources that Grafana has."""
+        yield "grafana-provisioning", "datasources.yml"
+        for name in ("loki", "tempo"):
+            if self._has(name):
+                yield f"grafana-{name}", "datasource.yml"
+
+    def _has(self, name: str) -> bool:
+        return any(workload.name == name for workload in self._workloads)
 
     def _flow(self, sender: str, address: str) -> Flow:
         """A call to a Service, as it arrives: at a pod, on the pod's port."""
@@ -178,6 +195,8 @@ class Network:
         for fetcher in self._fetchers():
             yield fetcher, "internet", 443
         jobs = yaml.safe_load(config_file(self._documents, "prometheus-config", "prometheus.yml"))
+        if self._has("alloy"):
+            yield from (("alloy", "api", port) for port in (443, 6443))
         roles = {
             discovery["role"]
             for job in jobs["scrape_configs"]

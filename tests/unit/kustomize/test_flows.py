@@ -62,7 +62,10 @@ def test_prod_has_the_flows_of_the_design() -> None:
 def test_a_model_that_is_served_calls_nobody_unless_its_files_are_fetched() -> None:
     workers = {one.name for name in overlays() for one in workloads(name) if one.namespace == "ai-models"}
     calling = {flow[0] for name in overlays() for flow in Network(name).allowed_out() if flow[0] in workers}
-    assert calling == {"llm-qwen"}
+    tracing = Network("examples/telemetry").allowed_out()
+    traced = {flow for flow in tracing if flow[0] in workers}
+    assert {flow[1:] for flow in traced} == {("tempo", 4317), ("names", 53)}
+    assert calling - {flow[0] for flow in traced} == {"llm-qwen"}
 
 
 @each_overlay

@@ -104,22 +104,41 @@ def test_every_namespace_enforces_the_profile_and_has_a_quota_sizes_and_a_defaul
 
 
 @each_overlay
-def test_no_pod_has_a_token_but_prometheus_and_no_right_is_anybody_elses(name: str) -> None:
-    documents = rendered(name)
+def test_no_pod_has_a_token_but_prometheus_and_who_reads_logs(name: str) -> None:
     for workload in workloads(name):
-        is_prometheus = workload.name == "prometheus"
-        assert workload.pod["automountServiceAccountToken"] is is_prometheus
-        assert workload.pod.get("serviceAccountName") == ("prometheus" if is_prometheus else None)
+        asks_api = workload.name in ("prometheus", "alloy")
+        assert workload.pod["automountServiceAccountToken"] is asks_api
+        assert workload.pod.get("serviceAccountName") == (workload.name if asks_api else None)
         assert workload.pod["enableServiceLinks"] is False
-    rights = of_kind(documents, "ClusterRole", "Role", "ClusterRoleBinding", "RoleBinding", "ServiceAccount")
-    assert {(one["kind"], one["metadata"]["name"]) for one in rights} == {
-        ("ClusterRole", "inference-mesh-prometheus"),
-        ("ClusterRoleBinding", "inference-mesh-prometheus"),
-        ("ServiceAccount", "prometheus"),
+
+
+@each_overlay
+def test_rights_are_to_read_and_those_of_the_whole_cluster_are_prometheus_alone(name: str) -> None:
+    documents = rendered(name)
+    accounts = {one["metadata"]["name"] for one in of_kind(documents, "ServiceAccount")}
+    assert accounts == {one.name for one in workloads(name)} & {"prometheus", "alloy"}
+    wide = of_kind(documents, "ClusterRole", "ClusterRoleBinding")
+    assert {one["metadata"]["name"] for one in wide} == {"inference-mesh-prometheus"}
+    for role in of_kind(documents, "ClusterRole", "Role"):
+        assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
+        assert "secrets" not in {kind for rule in role["rules"] for kind in rule.get("resources", [])}
+    for binding in of_kind(documents, "ClusterRoleBinding", "RoleBinding"):
+        assert [one["namespace"] for one in binding["subjects"]] == ["ai-observability"]
+
+
+def test_who_reads_logs_may_do_so_in_the_four_namespaces_and_read_nothing_else() -> None:
+    documents = rendered("examples/telemetry")
+    roles = of_kind(documents, "Role")
+    assert sorted(one["metadata"]["namespace"] for one in roles) == sorted(NAMESPACES)
+    assert all(
+        one["rules"]
+        == [{"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["get", "list", "watch"]}]
+        for one in roles
+    )
+    bound = {
+        (one["metadata"]["namespace"], one["roleRef"]["name"]) for one in of_kind(documents, "RoleBinding")
     }
-    [role] = of_kind(documents, "ClusterRole")
-    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
-    assert "secrets" not in {kind for rule in role["rules"] for kind in rule.get("resources", [])}
+    assert bound == {(namespace, "read-logs") for namespace in NAMESPACES}
 
 
 @each_overlay

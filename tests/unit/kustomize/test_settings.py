@@ -182,8 +182,9 @@ def test_every_config_map_is_mounted_or_read_by_somebody(name: str) -> None:
     used = set()
     for workload in workloads(name):
         for volume in workload.pod.get("volumes", []):
-            if "configMap" in volume:
-                used.add((workload.namespace, volume["configMap"]["name"]))
+            for source in (volume, *volume.get("projected", {}).get("sources", ())):
+                if "configMap" in source:
+                    used.add((workload.namespace, source["configMap"]["name"]))
         for container in workload.all_containers:
             used |= {
                 (workload.namespace, one["configMapRef"]["name"]) for one in container.get("envFrom", [])
