@@ -13,6 +13,7 @@ import typer
 from inference_mesh.config.errors import ConfigError
 from inference_mesh.errors import MeshError
 from mesh_cli.commands import (
+    bench,
     canary,
     chat,
     config,
@@ -48,6 +49,7 @@ def make_app() -> typer.Typer:
         ("top", top.top),
         ("down", down.down),
         ("infer", infer.infer),
+        ("bench", bench.bench),
         ("explain", explain.explain),
         ("chat", chat.chat),
         ("prepare", prepare.prepare),

@@ -1,0 +1,1 @@
+"""`mesh bench`: load on a model by any of its protocols, and what came of it."""
