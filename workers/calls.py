@@ -109,12 +109,16 @@ class Calls:
 
     def load_trailers(self) -> tuple[tuple[str, bytes], ...]:
         """The ORCA load report of this moment, under both of its names."""
+        data = self.load_report()
+        return (metadata.ORCA_LOAD_REPORT, data), (metadata.LOAD_REPORT, data)
+
+    def load_report(self) -> bytes:
+        """The ORCA load report of this moment."""
         load = self.observe_load()
         report = load_report.LoadReport(
             load.utilization, load.queued, load.running, load.kv_utilization, load.slots
         )
-        data = load_report.encode(report)
-        return (metadata.ORCA_LOAD_REPORT, data), (metadata.LOAD_REPORT, data)
+        return load_report.encode(report)
 
     def observe_load(self) -> Load:
         """How busy the engine is at this moment, told to the metrics as well."""

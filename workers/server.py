@@ -26,6 +26,7 @@ from workers.engine import Engine
 from workers.gateway_check import GatewayCheck
 from workers.http_api import http_app, infer_endpoint, refused_infer
 from workers.inference_servicer import InferenceServicer
+from workers.load_stream import LoadStream
 from workers.metrics import WorkerMetrics
 from workers.open_inference_servicer import OpenInferenceServicer
 from workers.settings import WorkerSettings
@@ -44,6 +45,7 @@ class WorkerService:
         if settings.inference_pool_metrics:
             metrics.join_inference_pool()
         self._health = HealthBoard(self._services_ready)
+        self._load_stream = LoadStream(self._calls.load_report, settings.load_report_interval_s)
         self._is_draining = False
         checks = [GatewayCheck(settings.gateway_names)] if settings.gateway_names else []
         self._grpc = grpc.aio.server(
@@ -89,6 +91,7 @@ class WorkerService:
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, let running ones finish within the grace, close the engine."""
         self._health.close()
+        self._load_stream.close()
         # gRPC refuses new calls by itself; HTTP stays open for the pages of operations.
         self._calls.refuse(ShuttingDownError("this worker is shutting down"))
         ends_at = time.monotonic() + grace_s
@@ -132,6 +135,7 @@ class WorkerService:
                 InferenceServicer(self._calls).handlers(),
                 OpenInferenceServicer(self._calls).handlers(),
                 grpc.method_handlers_generic_handler(HEALTH_SERVICE, self._health.handlers()),
+                self._load_stream.handlers(),
             )
         )
         native, oip = inference_servicer.SERVICE, open_inference_servicer.SERVICE

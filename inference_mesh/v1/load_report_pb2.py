@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#inference_mesh/v1/load_report.proto\x12\x11inference_mesh.v1\"\xc1\x02\n\x0eOrcaLoadReport\x12G\n\x0butilization\x18\x05 \x03(\x0b\x32\x32.inference_mesh.v1.OrcaLoadReport.UtilizationEntry\x12J\n\rnamed_metrics\x18\x08 \x03(\x0b\x32\x33.inference_mesh.v1.OrcaLoadReport.NamedMetricsEntry\x12\x1f\n\x17\x61pplication_utilization\x18\t \x01(\x01\x1a\x32\n\x10UtilizationEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x33\n\x11NamedMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01J\x04\x08\x01\x10\x05J\x04\x08\x06\x10\x07J\x04\x08\x07\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#inference_mesh/v1/load_report.proto\x12\x11inference_mesh.v1\x1a\x1egoogle/protobuf/duration.proto\"\xc1\x02\n\x0eOrcaLoadReport\x12G\n\x0butilization\x18\x05 \x03(\x0b\x32\x32.inference_mesh.v1.OrcaLoadReport.UtilizationEntry\x12J\n\rnamed_metrics\x18\x08 \x03(\x0b\x32\x33.inference_mesh.v1.OrcaLoadReport.NamedMetricsEntry\x12\x1f\n\x17\x61pplication_utilization\x18\t \x01(\x01\x1a\x32\n\x10UtilizationEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x33\n\x11NamedMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01J\x04\x08\x01\x10\x05J\x04\x08\x06\x10\x07J\x04\x08\x07\x10\x08\"g\n\x15OrcaLoadReportRequest\x12\x32\n\x0freport_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12request_cost_names\x18\x02 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +36,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORCALOADREPORT_UTILIZATIONENTRY']._serialized_options = b'8\001'
   _globals['_ORCALOADREPORT_NAMEDMETRICSENTRY']._loaded_options = None
   _globals['_ORCALOADREPORT_NAMEDMETRICSENTRY']._serialized_options = b'8\001'
-  _globals['_ORCALOADREPORT']._serialized_start=59
-  _globals['_ORCALOADREPORT']._serialized_end=380
-  _globals['_ORCALOADREPORT_UTILIZATIONENTRY']._serialized_start=259
-  _globals['_ORCALOADREPORT_UTILIZATIONENTRY']._serialized_end=309
-  _globals['_ORCALOADREPORT_NAMEDMETRICSENTRY']._serialized_start=311
-  _globals['_ORCALOADREPORT_NAMEDMETRICSENTRY']._serialized_end=362
+  _globals['_ORCALOADREPORT']._serialized_start=91
+  _globals['_ORCALOADREPORT']._serialized_end=412
+  _globals['_ORCALOADREPORT_UTILIZATIONENTRY']._serialized_start=291
+  _globals['_ORCALOADREPORT_UTILIZATIONENTRY']._serialized_end=341
+  _globals['_ORCALOADREPORT_NAMEDMETRICSENTRY']._serialized_start=343
+  _globals['_ORCALOADREPORT_NAMEDMETRICSENTRY']._serialized_end=394
+  _globals['_ORCALOADREPORTREQUEST']._serialized_start=414
+  _globals['_ORCALOADREPORTREQUEST']._serialized_end=517
 # @@protoc_insertion_point(module_scope)
