@@ -69,7 +69,7 @@ async def test_the_stream_says_what_the_trailers_say(worker: ServedWorker, engin
     while await running.read() is not grpc.aio.EOF:
         pass
     trailers = dict(await running.trailing_metadata())
-    said = load_report.decode(trailers[metadata.ORCA_LOAD_REPORT])
+    said = load_report.decode(trailers[metadata.LOAD_REPORT])
     assert said is not None
     async with asyncio.timeout(10):
         while (await next_report(stream)).running:
