@@ -12,7 +12,6 @@ import time
 
 from gateway.admission.admissions import Admissions
 from gateway.admission.metrics import AdmissionMetrics
-from gateway.background import Background
 from gateway.canary.canaries import Canaries, local_canaries
 from gateway.canary.metrics import CanaryMetrics
 from gateway.canary.redis_canary_store import RedisCanaryStore
@@ -47,6 +46,7 @@ from gateway.upstream.relay import Relay
 from gateway.upstream.worker_connections import WorkerConnections
 from gateway.usage.metrics import UsageMetrics
 from gateway.usage.usage_log import UsageLog
+from inference_mesh.background import Background
 from inference_mesh.config.models_file import ModelEntry
 from inference_mesh.health_board import HealthBoard
 

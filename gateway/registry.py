@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gateway.background import Background
 from gateway.metrics import GatewayMetrics
 from gateway.upstream.fleet import Fleet
 from inference_mesh import telemetry
+from inference_mesh.background import Background
 from inference_mesh.config.errors import ConfigError
 from inference_mesh.config.models_file import ModelEntry, ModelsFile, parse_models
 from inference_mesh.config.watched_file import WatchedFile

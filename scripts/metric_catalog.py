@@ -18,6 +18,7 @@ from gateway.upstream.metrics import UpstreamMetrics
 from gateway.usage.metrics import UsageMetrics
 from inference_mesh.process_metrics import ProcessMetrics
 from rest_bridge.metrics import BridgeMetrics
+from workers.host.metrics import HostMetrics
 from workers.metrics import WorkerMetrics
 
 EVERY_PROCESS = "every process"
@@ -50,6 +51,7 @@ def metrics_by_process() -> dict[str, list[Metric]]:
         EVERY_PROCESS: _process_registry(),
         "gateway": _gateway_registry(),
         "workers": _worker_registry(),
+        "workers.host": HostMetrics().registry,
         "rest_bridge": BridgeMetrics().registry,
     }
     return {process: sorted(_metrics_of(registry)) for process, registry in registries.items()}

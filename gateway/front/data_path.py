@@ -16,7 +16,6 @@ import grpc
 from gateway.call import Call, Context
 from gateway.front import call_span
 from gateway.front.desk import CallDesk
-from gateway.front.routing_fields import RoutingFields, routing_fields
 from gateway.front.serving import Serving
 from gateway.front.witnesses import Witnesses
 from gateway.methods import path_of
@@ -26,6 +25,7 @@ from gateway.upstream.http_services import HttpServices
 from gateway.upstream.relay import Relay
 from inference_mesh.errors import InvalidInputError, UnsupportedError
 from inference_mesh.request_ids import request_id_from
+from inference_mesh.routing_fields import RoutingFields, routing_fields
 
 FIRST_MESSAGE_LIMIT_S = 30.0
 

@@ -18,7 +18,6 @@ from gateway.admission.admissions import Admissions
 from gateway.call import Call, WorkerStatusError, priority_of
 from gateway.front.desk import CallDesk
 from gateway.front.refusals import error_of
-from gateway.front.routing_fields import RoutingFields
 from gateway.limits.grant import Grant
 from gateway.limits.limiter import Limiter
 from gateway.policy.admission.entry import EntryFacts
@@ -30,6 +29,7 @@ from gateway.policy.routing.fallback import falls_back
 from gateway.shadow.shadows import Shadows
 from gateway.upstream.fleet import Fleet, Model
 from inference_mesh.errors import MeshError, ModelNotFoundError
+from inference_mesh.routing_fields import RoutingFields
 from inference_mesh.status_interceptor import reason_of
 from inference_mesh.tracing import span
 

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Hashable
 from pathlib import Path
 
-from gateway.background import Background
 from gateway.identity.caller_cache import CallerCache
 from gateway.identity.issuers import Issuers, KnownIssuer
 from gateway.identity.keyring import Keyring
@@ -26,6 +25,7 @@ from gateway.policy.identity.tokens import (
     read_token,
 )
 from inference_mesh import telemetry
+from inference_mesh.background import Background
 
 log = telemetry.get_logger(__name__)
 

@@ -11,10 +11,10 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from gateway.background import Background
 from gateway.identity.key_sources import KeySetEndpoint, KeySetFile, KeySource
 from gateway.identity.metrics import IdentityMetrics
 from gateway.policy.identity.tokens import UnverifiedToken
+from inference_mesh.background import Background
 from inference_mesh.config.tenants_file import Issuer
 
 Location = tuple[str, str | None, str | None]

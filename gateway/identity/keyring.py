@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from gateway.background import Background
 from gateway.metrics import GatewayMetrics
+from inference_mesh.background import Background
 from inference_mesh.config.errors import ConfigError
 from inference_mesh.config.keys_file import ApiKey, parse_keys
 from inference_mesh.config.watched_file import WatchedFile

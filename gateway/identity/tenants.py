@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.background import Background
 from gateway.identity.metrics import IdentityMetrics
 from gateway.policy.identity.tenant_book import OpenTenantBook, TenantBook
+from inference_mesh.background import Background
 from inference_mesh.config.errors import ConfigError
 from inference_mesh.config.tenants_file import Issuer, TenantsFile, parse_tenants
 from inference_mesh.config.watched_file import WatchedFile

@@ -12,7 +12,6 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable
 
-from gateway.background import Job
 from gateway.forwarded_metadata import Pairs
 from gateway.policy.shadow.copying import Choice, Target, choose, shadow_of, stable_of
 from gateway.policy.shadow.measures import Comparison
@@ -20,6 +19,7 @@ from gateway.shadow.comparison import METHODS
 from gateway.shadow.metrics import CopyResult, ShadowMetrics
 from gateway.shadow.report import Difference, ShadowReport
 from gateway.shadow.shadow_call import Send, ShadowCall, ShadowRequest
+from inference_mesh.background import Job
 from inference_mesh.config.model_traffic import ShadowSpec
 from inference_mesh.config.models_file import ModelEntry
 from inference_mesh.metadata import MODEL, PRIORITY, VERSION

@@ -9,12 +9,12 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from gateway.background import Background, within
 from gateway.upstream.discovery import Discovery
 from gateway.upstream.endpoints import GrpcEndpoint, HttpEndpoint
 from gateway.upstream.metrics import UpstreamMetrics
 from gateway.upstream.pool import AnyPool, EndpointPool, grpc_pool, http_pool
 from gateway.upstream.worker_connections import WorkerConnections
+from inference_mesh.background import Background, within
 from inference_mesh.config.models_file import ModelEntry, Variant
 
 SETTLE_LIMIT_S = 1.0

@@ -12,7 +12,6 @@ import random
 from collections.abc import Callable, Collection, Iterable
 from typing import Generic, TypeVar
 
-from gateway.background import Background, within
 from gateway.policy.routing.affinity import by_prefix
 from gateway.policy.routing.outliers import Fault, is_panic, may_eject
 from gateway.policy.routing.pick import pick
@@ -22,6 +21,7 @@ from gateway.upstream.endpoints import Endpoint, GrpcEndpoint, HttpEndpoint
 from gateway.upstream.metrics import UpstreamMetrics
 from gateway.upstream.worker_connections import WorkerConnections
 from inference_mesh import telemetry
+from inference_mesh.background import Background, within
 from inference_mesh.load_report import LoadReport
 from inference_mesh.v1 import inference_pb2
 

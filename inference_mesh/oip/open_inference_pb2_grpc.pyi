@@ -56,6 +56,12 @@ class GRPCInferenceServiceStub:
     of a stream name the same model. An error of a request is sent in error_message and the
     stream goes on, unless the caller set the metadata triton_grpc_error: true.
     """
+    RepositoryIndex: _grpc.UnaryUnaryMultiCallable[_open_inference_pb2.RepositoryIndexRequest, _open_inference_pb2.RepositoryIndexResponse]
+    """Every model that the server knows, in memory or not. Triton's model repository extension."""
+    RepositoryModelLoad: _grpc.UnaryUnaryMultiCallable[_open_inference_pb2.RepositoryModelLoadRequest, _open_inference_pb2.RepositoryModelLoadResponse]
+    """Load a model, and answer once it is ready. Idempotent."""
+    RepositoryModelUnload: _grpc.UnaryUnaryMultiCallable[_open_inference_pb2.RepositoryModelUnloadRequest, _open_inference_pb2.RepositoryModelUnloadResponse]
+    """Take a model out of memory, and answer once it has left. Idempotent."""
 
 @_typing.type_check_only
 class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
@@ -81,6 +87,12 @@ class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
     of a stream name the same model. An error of a request is sent in error_message and the
     stream goes on, unless the caller set the metadata triton_grpc_error: true.
     """
+    RepositoryIndex: _aio.UnaryUnaryMultiCallable[_open_inference_pb2.RepositoryIndexRequest, _open_inference_pb2.RepositoryIndexResponse]  # type: ignore[assignment]
+    """Every model that the server knows, in memory or not. Triton's model repository extension."""
+    RepositoryModelLoad: _aio.UnaryUnaryMultiCallable[_open_inference_pb2.RepositoryModelLoadRequest, _open_inference_pb2.RepositoryModelLoadResponse]  # type: ignore[assignment]
+    """Load a model, and answer once it is ready. Idempotent."""
+    RepositoryModelUnload: _aio.UnaryUnaryMultiCallable[_open_inference_pb2.RepositoryModelUnloadRequest, _open_inference_pb2.RepositoryModelUnloadResponse]  # type: ignore[assignment]
+    """Take a model out of memory, and answer once it has left. Idempotent."""
 
 class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs models on tensors."""
@@ -145,5 +157,29 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         of a stream name the same model. An error of a request is sent in error_message and the
         stream goes on, unless the caller set the metadata triton_grpc_error: true.
         """
+
+    @_abc_1.abstractmethod
+    def RepositoryIndex(
+        self,
+        request: _open_inference_pb2.RepositoryIndexRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_open_inference_pb2.RepositoryIndexResponse, _abc.Awaitable[_open_inference_pb2.RepositoryIndexResponse]]:
+        """Every model that the server knows, in memory or not. Triton's model repository extension."""
+
+    @_abc_1.abstractmethod
+    def RepositoryModelLoad(
+        self,
+        request: _open_inference_pb2.RepositoryModelLoadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_open_inference_pb2.RepositoryModelLoadResponse, _abc.Awaitable[_open_inference_pb2.RepositoryModelLoadResponse]]:
+        """Load a model, and answer once it is ready. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def RepositoryModelUnload(
+        self,
+        request: _open_inference_pb2.RepositoryModelUnloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_open_inference_pb2.RepositoryModelUnloadResponse, _abc.Awaitable[_open_inference_pb2.RepositoryModelUnloadResponse]]:
+        """Take a model out of memory, and answer once it has left. Idempotent."""
 
 def add_GRPCInferenceServiceServicer_to_server(servicer: GRPCInferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

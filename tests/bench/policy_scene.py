@@ -21,12 +21,10 @@ import grpc
 from gateway.admission.admission_queue import Ticket
 from gateway.admission.admissions import Admissions
 from gateway.admission.metrics import AdmissionMetrics
-from gateway.background import Background
 from gateway.call import Call, Context, priority_of
 from gateway.canary.canaries import local_canaries
 from gateway.canary.metrics import CanaryMetrics
 from gateway.forwarded_metadata import Pairs, credential_of
-from gateway.front.routing_fields import RoutingFields, routing_fields
 from gateway.front.settlement import Settlement
 from gateway.identity.identities import Identities
 from gateway.limits.grant import Grant
@@ -45,8 +43,10 @@ from gateway.upstream.metrics import UpstreamMetrics
 from gateway.upstream.pool import EndpointPool
 from gateway.usage.metrics import UsageMetrics
 from gateway.usage.usage_log import UsageLog
+from inference_mesh.background import Background
 from inference_mesh.config.limits import LimitsSpec, TokenBudgetSpec
 from inference_mesh.config.models_file import ModelEntry, parse_models
+from inference_mesh.routing_fields import RoutingFields, routing_fields
 from inference_mesh.v1 import inference_pb2, payload_pb2
 
 METHOD = "Infer"

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.background import Background
 from gateway.policy.routing.outliers import Fault
 from gateway.server import Gateway
 from gateway.settings import GatewaySettings
 from gateway.upstream.metrics import UpstreamMetrics
 from gateway.upstream.pool import grpc_pool
 from gateway.upstream.worker_connections import WorkerConnections
+from inference_mesh.background import Background
 from inference_mesh.channels import open_channel
 from tests.support.gateways import entry, running_worker, write_models
 

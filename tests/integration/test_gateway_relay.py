@@ -12,7 +12,6 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.background import Background
 from gateway.call import Call
 from gateway.policy.facts import Admit, Caller
 from gateway.upstream.attempts import RetryBudgets
@@ -21,6 +20,7 @@ from gateway.upstream.metrics import UpstreamMetrics
 from gateway.upstream.pool import grpc_pool
 from gateway.upstream.relay import Relay
 from gateway.upstream.worker_connections import WorkerConnections
+from inference_mesh.background import Background
 from inference_mesh.config.models_file import ModelEntry
 from inference_mesh.errors import (
     InvalidInputError,

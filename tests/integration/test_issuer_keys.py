@@ -14,12 +14,12 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from gateway.background import Background
 from gateway.identity.identities import REFUSED, Identities
 from gateway.identity.key_sources import MAX_KEY_SET_BYTES, KeySetEndpoint, Pace
 from gateway.identity.metrics import IdentityMetrics
 from gateway.metrics import GatewayMetrics
 from gateway.policy.facts import Caller, Credentials, Refuse
+from inference_mesh.background import Background
 from inference_mesh.config.keys_file import new_key
 from tests.fakes.key_endpoint import KeyEndpoint
 from tests.support.tokens import AUDIENCE, ISSUER, SigningKey, claims, ed_key, jwks, rsa_key, unsigned

@@ -12,7 +12,6 @@ from typing import Any, cast
 import pydantic
 from prometheus_client import CollectorRegistry
 
-from gateway.background import Background
 from gateway.call import Call
 from gateway.policy.facts import Admit, Caller
 from gateway.policy.request_cost import payload_facts
@@ -21,6 +20,7 @@ from gateway.upstream.fleet import Fleet, GrpcModel
 from gateway.upstream.metrics import UpstreamMetrics
 from gateway.upstream.relay import Relay
 from gateway.upstream.worker_connections import WorkerConnections
+from inference_mesh.background import Background
 from inference_mesh.config.models_file import ModelEntry
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from tests.fakes.fake_worker import FakeWorker

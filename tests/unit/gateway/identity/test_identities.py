@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.background import Background
 from gateway.identity.identities import REFUSED, Identities
 from gateway.metrics import GatewayMetrics
 from gateway.policy.facts import Caller, Credentials, Refuse
+from inference_mesh.background import Background
 from inference_mesh.config.keys_file import ApiKey, new_key
 from tests.support.tokens import AUDIENCE, ISSUER, claims, jwks, rsa_key, unsigned
 

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.background import Background
 from gateway.shadow.metrics import CopyResult, ShadowMetrics
 from gateway.shadow.report import MAX_DIFFERENCES, ShadowReport
 from gateway.shadow.shadow_call import INLINE_BYTES, MAX_COMPARED_BYTES, ShadowCall, ShadowRequest
 from gateway.shadow.shadows import CopyFacts, Shadows
+from inference_mesh.background import Background
 from inference_mesh.config.models_file import ModelEntry
 from inference_mesh.errors import OverloadedError, UnavailableError
 from inference_mesh.metadata import MAX_TOKENS, MODEL, PRIORITY, TENANT, VERSION

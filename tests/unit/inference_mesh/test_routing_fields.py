@@ -8,9 +8,9 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.front.routing_fields import RoutingFields, routing_fields
 from inference_mesh.errors import InvalidInputError
 from inference_mesh.oip import open_inference_pb2 as oip
+from inference_mesh.routing_fields import RoutingFields, routing_fields
 from inference_mesh.v1 import inference_pb2, payload_pb2
 
 

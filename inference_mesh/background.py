@@ -1,4 +1,4 @@
-"""The tasks that live as long as the gateway: watching files, names and replicas."""
+"""The tasks that live as long as a process: what watches files, names and other processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The few fields that the gateway reads of a request, without parsing the message.
+"""The few fields that a relay reads of a request, without parsing the message.
 
 Every inference request has the model in field 1, the version in field 2 and, but for
 metadata requests, the caller's id in field 3. Owns the reading of those three, and where the
