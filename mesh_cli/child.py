@@ -20,9 +20,8 @@ LISTENING_POLL_S = 0.05
 MAX_LOG_BYTES = 20 * 1024 * 1024
 MAX_REASON_CHARACTERS = 300
 
-# Spinning OpenMP threads starve everyone else on shared cores; without the second, ggml
-# starts a debugger when it aborts.
-_NATIVE_ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "GGML_NO_BACKTRACE": "1", "PYTHONUNBUFFERED": "1"}
+# Without the first, ggml starts a debugger when it aborts.
+_NATIVE_ENVIRONMENT = {"GGML_NO_BACKTRACE": "1", "PYTHONUNBUFFERED": "1"}
 _CREDENTIALS = ("MESH_API_KEY", "MESH_REDIS_URL")
 
 

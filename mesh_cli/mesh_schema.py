@@ -62,6 +62,11 @@ class Running(BaseModel):
     slots: int | None = Field(None, ge=1, le=256, description="Requests at a time (llama).")
     context: int | None = Field(None, ge=32, le=1_048_576, description="Tokens of one request (llama).")
     threads: int | None = Field(None, ge=1, le=1024, description="Threads of one process.")
+    sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-fA-F]{64}$",
+        description="SHA-256 that the file must have (of a folder: model.onnx); another one is not served.",
+    )
 
 
 class MeshVersion(Running):
@@ -94,6 +99,8 @@ class MeshModel(Running, Traffic):
             raise ValueError("exactly one of path and versions is required")
         if self.versions and self.version:
             raise ValueError("version stands in each of the versions")
+        if self.versions and self.sha256:
+            raise ValueError("sha256 stands in each of the versions")
         return self
 
 

@@ -128,6 +128,7 @@ def worker_spec(model: LocalModel, replica: int = 0) -> ServiceSpec:
         ("--slots", spec.slots),
         ("--context", spec.context),
         ("--threads", spec.threads),
+        ("--sha256", spec.sha256),
     ]
     arguments = tuple(str(part) for flag, value in options if value is not None for part in (flag, value))
     return ServiceSpec(

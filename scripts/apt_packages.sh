@@ -32,6 +32,9 @@ need python3-dev "Python's headers, to compile the policy" has_headers
 need redis-server "the tests of limits that gateways share run a real one" redis-server --version
 need prometheus "its promtool checks the alerts, and a test has it fire them" promtool --version
 need faketime "the tests of clocks that jump" faketime --version
+need nodejs "the tests of clients run one in Node" node --version
+need npm "installs the packages of that client" npm --version
+need curl "a test asks as its users would" curl --version
 need python3-venv "Python 3.11 or newer that can make a virtual environment" python_that_fits
 
 [ ${#missing[@]} -eq 0 ] && exit 0
