@@ -152,9 +152,6 @@ LABEL org.opencontainers.image.title="inference-mesh worker, llama.cpp" org.open
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends libgomp1 \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/ldconfig/aux-cache /var/log/apt /var/log/dpkg.log
-# Both must stand before llama.cpp is loaded: workers/llama/environment.py says why.
-ENV GGML_NO_BACKTRACE=1 \
-    OMP_WAIT_POLICY=passive
 COPY --from=worker-llama-packages /opt/venv /opt/venv
 COPY --from=tiny-chat /models /models
 COPY --from=worker-sources /app /app
@@ -228,10 +225,8 @@ LABEL org.opencontainers.image.title="inference-mesh worker, llama.cpp with CUDA
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends libgomp1 python3 \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/ldconfig/aux-cache /var/log/apt /var/log/dpkg.log
-ENV GGML_NO_BACKTRACE=1 \
-    HOME=/tmp \
+ENV HOME=/tmp \
     LANG=C.UTF-8 \
-    OMP_WAIT_POLICY=passive \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPATH=/app \
     PYTHONSAFEPATH=1 \

@@ -10,14 +10,17 @@ BIN := .venv/bin
 PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
 
-.PHONY: help setup demo compile test test-unit test-integration test-e2e check format generate check-generated \
-	check-manifests check-alerts bench soak faults fuzz requirements baseline images sbom
+.PHONY: help setup llama-cuda demo compile test test-unit test-integration test-e2e check format generate check-generated \
+	check-manifests check-alerts bench bench-engines soak soak-engines faults fuzz requirements baseline images sbom
 
 help: ## show this list
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## make .venv, build llama.cpp once, prepare the embedded models; under 1 s if all is there
 	@$(PYTHON) -m scripts.setup
+
+llama-cuda: setup ## build llama.cpp with CUDA for this machine's GPU and put it into .venv (needs nvcc)
+	@$(PYTHON) -m scripts.llama_cuda $(ARGS)
 
 demo: export MESH_DEMO_STARTED_AT := $(shell date +%s)
 demo: setup ## start the mesh, ask each model by REST and gRPC, stop it
@@ -75,8 +78,14 @@ bench: compile ## what each hop, the policy alone and /metrics cost; writes buil
 	@$(BIN)/python -m tests.bench.policy
 	@$(BIN)/python -m tests.bench.metrics_page
 
+bench-engines: setup ## both engines beside the raw limit and their peers; writes build/bench/engines.json (about 20 minutes)
+	@$(BIN)/python -m tests.bench.engines $(ARGS)
+
 soak: setup ## mixed load; memory, open files and tasks must stay flat (15 minutes)
 	@$(BIN)/python -m tests.bench.soak --minutes 15
+
+soak-engines: setup ## mixed load on one worker of each engine; memory must stay flat (10 minutes)
+	@$(BIN)/python -m tests.bench.soak_engines --minutes 10
 
 faults: setup ## kill, stop, starve and overload real processes, in full length (about 30 minutes)
 	@$(BIN)/pytest tests -m faults --full-faults --timeout 1800

@@ -20,6 +20,7 @@ from gateway.front.data_path import DataPath
 from gateway.front.desk import CallDesk
 from gateway.front.explain_servicer import ExplainServicer
 from gateway.front.listing_servicer import ListingServicer
+from gateway.front.repository_servicer import RepositoryServicer
 from gateway.front.serving import Serving
 from gateway.front.settlement import Settlement
 from gateway.front.witnesses import Witnesses
@@ -109,6 +110,7 @@ class Parts:
         self.registry = Registry(settings.models, self.fleet, self.metrics, followers)
         self.data_path = self._data_path(limit)
         self.listing = ListingServicer(self.desk, self.policy, self.fleet)
+        self.repository = RepositoryServicer(self.desk, self.policy, self.fleet)
         self.explain = ExplainServicer(self.desk, self.policy, self.limiter, self.admissions, self.fleet)
         self.admin = AdminServicer(self.desk, self.canaries, self.shadows)
 

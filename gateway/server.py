@@ -171,7 +171,11 @@ class Gateway:
         parts = self._parts
         services = {
             NATIVE_SERVICE: {**parts.data_path.native_handlers(), **parts.listing.native_handlers()},
-            OIP_SERVICE: {**parts.data_path.oip_handlers(), **parts.listing.oip_handlers()},
+            OIP_SERVICE: {
+                **parts.data_path.oip_handlers(),
+                **parts.listing.oip_handlers(),
+                **parts.repository.handlers(),
+            },
             POLICY_SERVICE: parts.explain.handlers(),
             ADMIN_SERVICE: parts.admin.handlers(),
             HEALTH_SERVICE: parts.health.handlers(),

@@ -20,7 +20,11 @@ OPERATIONS = {
 }
 """By the kind of payload; of generate the kind of its input decides. The last four are our own."""
 
-FINISH_REASONS = {payload_pb2.FINISH_REASON_STOP: "stop", payload_pb2.FINISH_REASON_LENGTH: "length"}
+FINISH_REASONS = {
+    payload_pb2.FINISH_REASON_STOP: "stop",
+    payload_pb2.FINISH_REASON_LENGTH: "length",
+    payload_pb2.FINISH_REASON_TOOL_CALLS: "tool_calls",
+}
 SAMPLING = ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed")
 
 Described = dict[str, AttributeValue]
@@ -50,6 +54,8 @@ def request_attributes(model: str, payload: payload_pb2.Payload | None) -> Descr
             described[f"gen_ai.request.{name}"] = getattr(sampling, name)
     if sampling.HasField("top_k"):
         described["gen_ai.request.top_k"] = float(sampling.top_k)
+    if generate.n > 1:
+        described["gen_ai.request.choice.count"] = generate.n
     if generate.json_schema:
         described["gen_ai.output.type"] = "json"
     return described
@@ -69,5 +75,7 @@ def output_attributes(output: payload_pb2.Output) -> Described:
     """How the answer ended, for generated text that did."""
     if output.WhichOneof("kind") != "generate":
         return {}
-    reason = FINISH_REASONS.get(output.generate.finish_reason)
-    return {"gen_ai.response.finish_reasons": [reason]} if reason else {}
+    reasons = [FINISH_REASONS.get(output.generate.finish_reason)]
+    reasons += [FINISH_REASONS.get(other.finish_reason) for other in output.generate.others]
+    told = [reason for reason in reasons if reason is not None]
+    return {"gen_ai.response.finish_reasons": told} if told else {}

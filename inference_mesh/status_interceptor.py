@@ -29,12 +29,18 @@ log = telemetry.get_logger(__name__)
 STATUS_DETAILS = "grpc-status-details-bin"
 ERROR_DOMAIN = "inference-mesh"
 MAX_VIOLATIONS = 16
+MAX_KEPT_HANDLERS = 256
+"""A server may make its handlers for each call; those are not worth keeping."""
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
     """Ends every call that raises with a typed status."""
+
+    def __init__(self) -> None:
+        # The handlers of a server are the same for every call, and few.
+        self._guarded: dict[grpc.RpcMethodHandler[Any, Any], grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
@@ -45,9 +51,13 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        if handler.response_streaming:
-            return _streaming_handler(handler)
-        return _unary_handler(handler)
+        guarded = self._guarded.get(handler)
+        if guarded is None:
+            make = _streaming_handler if handler.response_streaming else _unary_handler
+            guarded = make(handler)
+            if len(self._guarded) < MAX_KEPT_HANDLERS:
+                self._guarded[handler] = guarded
+        return guarded
 
 
 def status_trailers(error: MeshError) -> Trailers:

@@ -41,7 +41,7 @@ def answer_text(output: payload_pb2.Output) -> str:
     """The answer for a person."""
     kind = output.WhichOneof("kind")
     if kind == "generate":
-        return output.generate.text
+        return "\n\n".join(_generated(one) for one in (output.generate, *output.generate.others))
     if kind == "embed":
         return "\n".join(_vectors(output.embed))
     if kind == "tensors":
@@ -56,6 +56,12 @@ def answer_text(output: payload_pb2.Output) -> str:
 def vectors_of(embeddings: payload_pb2.Embeddings) -> np.ndarray[Any, np.dtype[np.float32]]:
     """float32 (texts, dimensions)."""
     return np.frombuffer(embeddings.values, dtype="<f4").reshape(-1, max(1, embeddings.dimensions))
+
+
+def _generated(generated: payload_pb2.Generated) -> str:
+    """The text, and each call on a line of its own."""
+    calls = [f"{call.name}({call.arguments})" for call in generated.tool_calls]
+    return "\n".join([generated.text, *calls] if generated.text else calls)
 
 
 def _vectors(embeddings: payload_pb2.Embeddings) -> Iterable[str]:

@@ -7,7 +7,7 @@ import dataclasses
 from inference_mesh.client import MeshClient
 from inference_mesh.v1 import payload_pb2
 from mesh_cli.answers import answer_json, answer_text, piece_json
-from mesh_cli.errors import FailedError
+from mesh_cli.errors import FailedError, UsageError
 from mesh_cli.payloads import Sampling, continued_payload, json_payload, text_payload
 from mesh_cli.target import Access
 
@@ -45,6 +45,8 @@ async def ask(
         if model.task == payload_pb2.TASK_UNSPECIFIED:
             raise FailedError(f"model '{model.name}' has not been loaded yet; `mesh status` says why")
         payload = question.payload(model.task)
+        if is_stream and not is_json and payload.generate.n > 1:
+            raise UsageError("a stream of several answers is printed as JSON only; add --output json")
         if is_stream:
             await _print_stream(mesh, question, payload, is_json=is_json)
             return

@@ -14,6 +14,7 @@ TEXTS: Schema = {
     "maxItems": 2048,
 }
 COUNT: Schema = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
+FUNCTION_NAME: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
 SECONDS: Schema = {"type": "number", "minimum": 0}
 DATATYPES = [
     "BOOL",
@@ -77,13 +78,59 @@ GENERATE_OPTIONS: dict[str, Schema] = {
         "oneOf": [{"type": "string", "minLength": 1}, {**TEXTS, "maxItems": 16}],
     },
     "json_schema": {"type": "object", "description": "JSON Schema that the answer must match."},
+    "grammar": {
+        "type": "string",
+        "maxLength": 65536,
+        "description": "Grammar in llama.cpp's GBNF that the answer must match, from its rule root on.",
+    },
+    "n": {"type": "integer", "minimum": 0, "maximum": 16, "description": "Answers to the one prompt; 0 = 1."},
+    "top_logprobs": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 20,
+        "description": "Tell each token's log probability, and so many of the most probable in its place.",
+    },
+    "tools": {
+        "type": "array",
+        "items": _ref("Tool"),
+        "maxItems": 128,
+        "description": "Functions that the model may call; with messages only.",
+    },
+    "tool_choice": {
+        "description": "Whether it must call one; {name} = this one.",
+        "anyOf": [
+            {"type": "string", "enum": ["auto", "none", "required"]},
+            _object(("name",), name=FUNCTION_NAME),
+        ],
+    },
     "delivered_tokens": _list_of(COUNT),
 }
+
+TOOL = _object(
+    ("name",),
+    name=FUNCTION_NAME,
+    description=TEXT,
+    parameters={"type": "object", "description": "JSON Schema of the arguments."},
+)
+
+TOOL_CALL = _object(
+    ("name", "arguments"),
+    id=TEXT,
+    name=FUNCTION_NAME,
+    arguments={"type": "string", "description": "An object as JSON text."},
+)
+
+_TOLD: dict[str, Schema] = {"token": COUNT, "text": TEXT, "logprob": {"type": "number", "maximum": 0}}
+TOKEN_LOGPROB = _answer(
+    ("token", "text", "logprob", "top"), **_TOLD, top=_list_of(_answer(("token", "text", "logprob"), **_TOLD))
+)
 
 MESSAGE = _object(
     ("role", "content"),
     role={"type": "string", "enum": ["system", "user", "assistant", "tool"]},
     content=TEXT,
+    tool_calls=_list_of(_ref("ToolCall")),
+    tool_call_id={"type": "string", "maxLength": 256},
 )
 
 TENSOR = _object(
@@ -101,6 +148,13 @@ TENSOR_SPEC = _answer(
     shape=_list_of({"type": "integer", "minimum": -1}),
 )
 
+TRUNCATE: Schema = {"type": "boolean"}
+EMBED_OPTIONS: dict[str, Schema] = {
+    "dimensions": COUNT,
+    "truncate": TRUNCATE,
+    "prompt_name": {"type": "string"},
+}
+
 PAYLOADS: dict[str, Schema] = {
     "GeneratePrompt": _object(("prompt",), prompt=TEXT, **GENERATE_OPTIONS),
     "GenerateChat": _object(
@@ -109,15 +163,19 @@ PAYLOADS: dict[str, Schema] = {
     "GenerateTokens": _object(
         ("tokens",), tokens={"type": "array", "items": COUNT, "minItems": 1}, **GENERATE_OPTIONS
     ),
-    "EmbedText": _object(
-        ("text",), text={"type": "string", "minLength": 1}, dimensions=COUNT, truncate={"type": "boolean"}
-    ),
-    "EmbedTexts": _object(("texts",), texts=TEXTS, dimensions=COUNT, truncate={"type": "boolean"}),
+    "EmbedText": _object(("text",), text={"type": "string", "minLength": 1}, **EMBED_OPTIONS),
+    "EmbedTexts": _object(("texts",), texts=TEXTS, **EMBED_OPTIONS),
     "Rerank": _object(
-        ("query", "documents"), query={"type": "string", "minLength": 1}, documents=TEXTS, top_n=COUNT
+        ("query", "documents"),
+        query={"type": "string", "minLength": 1},
+        documents=TEXTS,
+        top_n=COUNT,
+        truncate=TRUNCATE,
     ),
-    "ClassifyText": _object(("text",), text={"type": "string", "minLength": 1}, top_k=COUNT),
-    "ClassifyTexts": _object(("texts",), texts=TEXTS, top_k=COUNT),
+    "ClassifyText": _object(
+        ("text",), text={"type": "string", "minLength": 1}, top_k=COUNT, truncate=TRUNCATE
+    ),
+    "ClassifyTexts": _object(("texts",), texts=TEXTS, top_k=COUNT, truncate=TRUNCATE),
     "Tensors": _object(
         ("inputs",), inputs={"type": "array", "items": _ref("Tensor"), "minItems": 1}, outputs=_list_of(TEXT)
     ),
@@ -135,7 +193,12 @@ OUTPUTS: dict[str, Schema] = {
     "Generated": _answer(
         ("text",),
         text=TEXT,
-        finish_reason={"type": "string", "enum": ["stop", "length"]},
+        index={**COUNT, "description": "Which of the n answers; absent = the first."},
+        tool_calls=_list_of(_ref("ToolCall")),
+        logprobs=_list_of(_ref("TokenLogprob")),
+        others=_list_of({"type": "object", "description": "The answers after the first."}),
+        stop_text={"type": "string", "description": "Which text of stop ended it."},
+        finish_reason={"type": "string", "enum": ["stop", "length", "tool_calls"]},
         length_reason={
             "type": "string",
             "enum": ["max_tokens", "context", "clamp", "token_budget"],
@@ -229,6 +292,9 @@ SCHEMAS: dict[str, Schema] = {
         detail={"type": "object", "additionalProperties": TEXT},
     ),
     "Message": MESSAGE,
+    "Tool": TOOL,
+    "ToolCall": TOOL_CALL,
+    "TokenLogprob": TOKEN_LOGPROB,
     "Tensor": TENSOR,
     "TensorSpec": TENSOR_SPEC,
     **PAYLOADS,

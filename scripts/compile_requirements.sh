@@ -41,3 +41,8 @@ for name in gateway rest-bridge worker-llama worker-onnx worker-onnx-gpu models;
 done
 image policy requirements/policy.in --extra gateway "$@"
 compile requirements/sbom.txt requirements/sbom.in "$@"
+
+# The other servers that `make bench-engines` measures beside the workers, each in an environment of its own.
+for source in requirements/peers/*.in; do
+  compile "${source%.in}.txt" "$source" "$@"
+done

@@ -57,7 +57,8 @@ process's prefix or a value out of range stops the start with a sentence that sa
 
 The files are YAML: `models.yaml` is a list of entries or `{version: 1, models: [...]}`, `tenants.yaml` is
 `{version: 1, tenants: [...], issuers: [...]}`, `keys.yaml` is `{keys: [...]}`, `host.yaml` is a list of
-models. A part that several of them have, as `limits`, is told once. [policy.md](policy.md) says what the parts do.
+models. A part that several of them have, as `limits`, is told once. [policy.md](policy.md) says what the
+parts do.
 """
 METRICS = """\
 Every process answers `/metrics` on its HTTP port. Units are seconds, bytes, and ratios from 0 to 1.

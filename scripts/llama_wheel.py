@@ -12,6 +12,7 @@ import platform
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.progress import Progress
@@ -22,6 +23,9 @@ NO_COMMON = "set(LLAMA_BUILD_COMMON OFF)\n"
 CMAKE_FLAGS = ("-DLLAVA_BUILD=OFF",)
 """Without the library for images, which nothing here calls."""
 
+CUDA_FLAGS = ("-DGGML_CUDA=ON", "-DGGML_CUDA_NO_VMM=ON")
+"""For NVIDIA GPUs. Without CUDA's virtual memory the libraries need nothing of the driver when they link."""
+
 EXCLUDED = "lib/**"
 """CMake's package files and a second copy of the libraries, which would land beside all other packages."""
 
@@ -29,9 +33,12 @@ STEP = re.compile(rb"\[(\d+)/(\d+)\]")
 """What ninja prints before each file."""
 
 
-def wheel_key(requirements: Path) -> str:
-    """Changes when a wheel that was built earlier, or elsewhere, cannot be used here and now."""
-    parts = [(requirements / "llama.txt").read_text(), *CMAKE_FLAGS, NO_COMMON, EXCLUDED]
+def wheel_key(requirements: Path, flags: Sequence[str] = ()) -> str:
+    """Changes when a wheel that was built earlier, or elsewhere, cannot be used here and now.
+
+    flags: CMake's, beside those of every build.
+    """
+    parts = [(requirements / "llama.txt").read_text(), *CMAKE_FLAGS, *flags, NO_COMMON, EXCLUDED]
     parts += [platform.machine(), *platform.libc_ver(), *_cpu()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -41,20 +48,20 @@ def cached_wheel(folder: Path) -> Path | None:
     return next(folder.glob("llama_cpp_python-*.whl"), None)
 
 
-def build_wheel(requirements: Path, folder: Path, progress: Progress) -> None:
+def build_wheel(requirements: Path, folder: Path, progress: Progress, flags: Sequence[str] = ()) -> None:
     """Compile the wheel and put it into `folder` at once. Raises SetupError."""
     _remove_left_over(folder.parent)
     building = folder.with_name(f"{folder.name}.{os.getpid()}")
     building.mkdir(parents=True)
     try:
-        _compile(requirements, building, progress)
+        _compile(requirements, building, progress, flags)
         shutil.rmtree(folder, ignore_errors=True)
         (building / "wheel").rename(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _compile(requirements: Path, building: Path, progress: Progress) -> None:
+def _compile(requirements: Path, building: Path, progress: Progress, flags: Sequence[str]) -> None:
     """In an environment of its own, so that nothing else waits for it."""
     environment = building / "venv"
     include = building / "no_common.cmake"
@@ -75,7 +82,7 @@ def _compile(requirements: Path, building: Path, progress: Progress) -> None:
     ]
     command += ["--requirement", str(requirements / "llama.txt"), "--wheel-dir", str(building / "wheel")]
     variables = {
-        "CMAKE_ARGS": " ".join((*CMAKE_FLAGS, f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={include}")),
+        "CMAKE_ARGS": " ".join((*CMAKE_FLAGS, *flags, f"-DCMAKE_PROJECT_llama.cpp_INCLUDE={include}")),
         "CMAKE_BUILD_PARALLEL_LEVEL": str(_cores()),
         "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "SKBUILD_WHEEL_EXCLUDE": EXCLUDED,

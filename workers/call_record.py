@@ -45,7 +45,8 @@ class CallRecord:
         payload = request.payload
         if payload.HasField("generate"):
             delivered = len(payload.generate.delivered_tokens)
-            self._pace = TokenPace(self._metrics, self._started_s, delivered)
+            answers = payload.generate.n or 1
+            self._pace = TokenPace(self._metrics, self._started_s, delivered, answers)
         if self._stages is not None:
             tracing.current_span().set_attributes(request_attributes(self._model.name, payload))
 

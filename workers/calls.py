@@ -114,7 +114,7 @@ class Calls:
 
     def load_report(self) -> bytes:
         """The ORCA load report of this moment."""
-        load = self.observe_load()
+        load = self._engine.load_now()
         report = load_report.LoadReport(
             load.utilization, load.queued, load.running, load.kv_utilization, load.slots
         )
@@ -139,7 +139,9 @@ class Calls:
             check_kind(payload, model)
             request = engine_request(payload, facts.deadline, facts.sent, record.stages())
             record.asked(request)
-            async with _closing(self._engine.submit(request)) as chunks:
+            # Closed with the block, so that its slot is free at once.
+            chunks = cast("AsyncGenerator[Chunk]", self._engine.submit(request))
+            async with contextlib.aclosing(chunks):
                 async for chunk in chunks:
                     record.note(chunk)
                     yield chunk
@@ -167,7 +169,6 @@ class Calls:
                 finally:
                     if code == DEADLINE_EXCEEDED:
                         self._metrics.request_expired()
-                    self.observe_load()
                     record.end(code)
         finally:
             with contextlib.suppress(ValueError):
@@ -185,21 +186,28 @@ def code_of_end(deadline: float | None, arrived: float, ended: float) -> str:
 
 
 async def whole(chunks: AsyncIterator[Chunk]) -> Chunk:
-    """All chunks of a call as one: texts and tokens of generate joined, else the last."""
-    text: list[str] = []
-    tokens: list[int] = []
+    """All chunks of a call as one: the pieces of each text joined, else the last."""
+    texts: dict[int, list[str]] = {}
+    answers: dict[int, payload_pb2.Generated] = {}
     last: Chunk | None = None
     async for chunk in chunks:
         last = chunk
         if chunk.output.HasField("generate"):
-            text.append(chunk.output.generate.text)
-            tokens.extend(chunk.output.generate.tokens)
+            piece = chunk.output.generate
+            texts.setdefault(piece.index, []).append(piece.text)
+            if piece.index in answers:
+                answers[piece.index].MergeFrom(piece)
+            else:
+                answers[piece.index] = piece
     if last is None or not last.has_output:
         raise UnavailableError("the engine ended without an answer")
-    if last.output.HasField("generate"):
-        last.output.generate.text = "".join(text)
-        last.output.generate.tokens[:] = tokens
-    return last
+    if not answers:
+        return last
+    for index, generated in answers.items():
+        generated.text = "".join(texts[index])
+    first, *others = (answers[index] for index in sorted(answers))
+    first.others.extend(others)
+    return dataclasses.replace(last, output=payload_pb2.Output(generate=first))
 
 
 def facts_of(
@@ -214,12 +222,3 @@ def facts_of(
     """The facts of a call; its id is the message's, the metadata's or a new one."""
     known = request_id or metadata.value_of(sent, metadata.REQUEST_ID)
     return CallFacts(protocol, model, version, request_id_from(known), deadline, sent)
-
-
-@contextlib.asynccontextmanager
-async def _closing(chunks: AsyncIterator[Chunk]) -> AsyncIterator[AsyncIterator[Chunk]]:
-    """Close an engine's iterator with the block, so that its slot is free at once."""
-    try:
-        yield chunks
-    finally:
-        await cast("AsyncGenerator[Chunk]", chunks).aclose()

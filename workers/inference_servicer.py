@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
 import grpc
@@ -34,8 +34,9 @@ class InferenceServicer:
         request = parsed(inference_pb2.InferRequest, data)
         facts = call_facts("native", request, context)
         run = self._calls.run(facts, lambda _: request.payload)
-        async with answering(self._calls, context), contextlib.aclosing(run) as chunks:
-            chunk = await whole(telling_prompt(chunks, context))
+        with answering(self._calls, context):
+            async with contextlib.aclosing(run) as chunks:
+                chunk = await whole(telling_prompt(chunks, context))
             add_usage(context, chunk.usage)
         model = self._calls.model
         return inference_pb2.InferResponse(
@@ -54,13 +55,14 @@ class InferenceServicer:
         model = self._calls.model
         head = {"model": model.name, "version": model.version, "request_id": facts.request_id}
         run = self._calls.run(facts, lambda _: request.payload)
-        async with answering(self._calls, context), contextlib.aclosing(run) as chunks:
-            async for chunk in telling_prompt(chunks, context):
-                add_usage(context, chunk.usage)
-                yield inference_pb2.InferStreamResponse(
-                    output=chunk.output, usage=chunk.usage, timing=chunk.timing, **head
-                )
-                head = {}
+        with answering(self._calls, context):
+            async with contextlib.aclosing(run) as chunks:
+                async for chunk in telling_prompt(chunks, context):
+                    add_usage(context, chunk.usage)
+                    yield inference_pb2.InferStreamResponse(
+                        output=chunk.output, usage=chunk.usage, timing=chunk.timing, **head
+                    )
+                    head = {}
 
     async def list_models(self, data: bytes, context: Context) -> Message:
         """This one model."""
@@ -105,8 +107,8 @@ def call_facts(
     )
 
 
-@contextlib.asynccontextmanager
-async def answering(calls: Calls, context: Context) -> AsyncGenerator[None]:
+@contextlib.contextmanager
+def answering(calls: Calls, context: Context) -> Iterator[None]:
     """Adds the load report to the trailers at the end, also of a refusal."""
     try:
         yield
@@ -114,19 +116,36 @@ async def answering(calls: Calls, context: Context) -> AsyncGenerator[None]:
         context.set_trailing_metadata((*_trailers(context), *calls.load_trailers()))
 
 
-async def telling_prompt(chunks: AsyncIterator[Chunk], context: Context) -> AsyncIterator[Chunk]:
+def telling_prompt(chunks: AsyncIterator[Chunk], context: Context) -> AsyncIterator[Chunk]:
     """The chunks that have output, after the caller was told the exact length of the prompt.
 
     For generate that is before anything is computed, so that a gateway gives back early what it
-    reserved beyond it.
+    reserved beyond it. Of any other task the usage tells it at the same time: a message of its own
+    would cost as much as all else that gRPC does for the call.
     """
-    is_told = False
-    async for chunk in chunks:
-        if not is_told:
-            await send_prompt_tokens(context, chunk)
-            is_told = True
-        if chunk.has_output:
-            yield chunk
+    return _TellingPrompt(chunks, context)
+
+
+class _TellingPrompt:
+    """No generator: for a single chunk that costs several times as much."""
+
+    def __init__(self, chunks: AsyncIterator[Chunk], context: Context) -> None:
+        self._chunks = chunks
+        self._context = context
+        self._is_told = False
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        while True:
+            chunk = await anext(self._chunks)
+            if not self._is_told:
+                self._is_told = True
+                if chunk.usage is None or chunk.output.HasField("generate"):
+                    await send_prompt_tokens(self._context, chunk)
+            if chunk.has_output:
+                return chunk
 
 
 async def send_prompt_tokens(context: Context, chunk: Chunk) -> None:

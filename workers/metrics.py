@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -14,6 +15,24 @@ from workers.inference_pool_metrics import InferencePoolMetrics
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 TOKEN_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+class Series(Generic[M]):
+    """A metric whose series are remembered: looking one up by its labels costs more than counting."""
+
+    def __init__(self, metric: M) -> None:
+        self._metric: M = metric
+        self._known: dict[tuple[str, ...], M] = {}
+
+    def labels(self, *values: str) -> M:
+        """The series of these labels, which are few."""
+        found = self._known.get(values)
+        if found is None:
+            found = self._known[values] = self._metric.labels(*values)
+        return found
 
 
 class LoadMetrics:
@@ -47,18 +66,17 @@ class WorkerMetrics:
         """model: name of the worker's one model, a label of every series."""
         self.registry = CollectorRegistry()
         self._model = model
-        self._requests = Counter(
-            "mesh_worker_requests",
-            "Requests that ended.",
-            ("model", "protocol", "code"),
-            registry=self.registry,
+        self._requests = self._counter(
+            "mesh_worker_requests", "Requests that ended.", ("model", "protocol", "code")
         )
-        self._seconds = Histogram(
-            "mesh_worker_request_seconds",
-            "From arrival to the end of the answer.",
-            ("model", "protocol"),
-            buckets=LATENCY_BUCKETS_S,
-            registry=self.registry,
+        self._seconds = Series(
+            Histogram(
+                "mesh_worker_request_seconds",
+                "From arrival to the end of the answer.",
+                ("model", "protocol"),
+                buckets=LATENCY_BUCKETS_S,
+                registry=self.registry,
+            )
         )
         self._first_token = self._histogram(
             "mesh_worker_time_to_first_token_seconds",
@@ -78,23 +96,17 @@ class WorkerMetrics:
         self._batch = self._histogram(
             "mesh_worker_batch_rows", "Rows that were computed together.", BATCH_BUCKETS
         )
-        self._tokens = Counter(
+        self._tokens = self._counter(
             "mesh_worker_tokens",
             "Tokens by kind: prompt, completion, cached (of the prompt).",
             ("model", "kind"),
-            registry=self.registry,
         )
-        self._expired = Counter(
-            "mesh_worker_expired",
-            "Requests whose deadline passed before they were answered.",
-            ("model",),
-            registry=self.registry,
+        self._expired = self._counter(
+            "mesh_worker_expired", "Requests whose deadline passed before they were answered."
         )
-        self._dropped = Counter(
+        self._dropped = self._counter(
             "mesh_worker_queue_drops",
             "Requests given up in the queue, before any work on them: too late, or nobody waits any more.",
-            ("model",),
-            registry=self.registry,
         )
         self._in_flight = self._gauge("mesh_worker_in_flight", "Requests taken and not ended.")
         self._ready = self._gauge("mesh_worker_model_ready", "1 if the model answers.")
@@ -153,8 +165,11 @@ class WorkerMetrics:
         """Queued requests were given up before any work on them."""
         self._dropped.labels(self._model).inc(count)
 
-    def _gauge(self, name: str, description: str) -> Gauge:
-        return Gauge(name, description, ("model",), registry=self.registry)
+    def _counter(self, name: str, description: str, labels: tuple[str, ...] = ("model",)) -> Series[Counter]:
+        return Series(Counter(name, description, labels, registry=self.registry))
 
-    def _histogram(self, name: str, description: str, buckets: Sequence[float]) -> Histogram:
-        return Histogram(name, description, ("model",), buckets=buckets, registry=self.registry)
+    def _gauge(self, name: str, description: str) -> Series[Gauge]:
+        return Series(Gauge(name, description, ("model",), registry=self.registry))
+
+    def _histogram(self, name: str, description: str, buckets: Sequence[float]) -> Series[Histogram]:
+        return Series(Histogram(name, description, ("model",), buckets=buckets, registry=self.registry))

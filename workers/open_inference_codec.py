@@ -18,6 +18,8 @@ from inference_mesh.v1 import inference_pb2, payload_pb2
 
 TEXT_INPUTS = ("text_input", "prompt", "text", "texts")
 FINAL = "triton_final_response"
+INDEX = "index"
+"""Of several answers to one prompt, which one a piece of a stream is of; absent = the first."""
 RESERVED_PARAMETERS = frozenset({"priority", "timeout", "headers", "binary_data_output"})
 """Parameters of the protocol itself, not of the model. `sequence_*` is refused: there is no state."""
 
@@ -57,7 +59,10 @@ def payload_of(request: oip.ModelInferRequest, task: payload_pb2.Task) -> payloa
     if task == payload_pb2.TASK_GENERATE:
         if len(texts) != 1:
             raise InvalidInputError(f"{TEXT_INPUTS[0]} has {len(texts)} elements; generate takes 1")
-        return json_payload.payload_from_json(task, {"prompt": texts[0], **_parameters(request)})
+        payload = json_payload.payload_from_json(task, {"prompt": texts[0], **_parameters(request)})
+        if payload.generate.HasField("top_logprobs"):
+            raise UnsupportedError("top_logprobs has no form in this protocol; use Infer")
+        return payload
     raise UnsupportedError(f"task {json_payload.task_name(task)} has no form in this protocol; use Infer")
 
 
@@ -69,6 +74,8 @@ def response_of(
     for tensor in _output_tensors(output):
         response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         response.raw_output_contents.append(tensor.data)
+    if output.generate.index:
+        response.parameters[INDEX].int64_param = output.generate.index
     return response
 
 
@@ -166,8 +173,9 @@ def _output_tensors(output: payload_pb2.Output) -> list[payload_pb2.Tensor]:
         shape = [len(output.embed.values) // (4 * max(width, 1)), width]
         return [payload_pb2.Tensor(name="embedding", datatype="FP32", shape=shape, data=output.embed.values)]
     if kind == "generate":
-        text = np.empty(1, dtype=object)
-        text[0] = output.generate.text.encode()
+        answers = (output.generate, *output.generate.others)
+        text = np.empty(len(answers), dtype=object)
+        text[:] = [answer.text.encode() for answer in answers]
         return [tensors.from_array("text_output", text)]
     raise UnsupportedError("this output has no form in this protocol; use Infer")
 

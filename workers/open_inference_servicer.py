@@ -70,7 +70,7 @@ class OpenInferenceServicer:
     async def model_infer(self, data: bytes, context: Context) -> Message:
         """One whole answer."""
         request = parsed(oip.ModelInferRequest, data)
-        async with answering(self._calls, context):
+        with answering(self._calls, context):
             facts = _facts("oip", request, context)
             read = functools.partial(codec.payload_of, request)
             async with contextlib.aclosing(self._calls.run(facts, read)) as chunks:
@@ -84,7 +84,7 @@ class OpenInferenceServicer:
         """The answers of each request in turn; errors in band unless the caller wants a status."""
         wants_status = metadata.value_of(sent_with(context), GRPC_ERROR) == "true"
         stream = _Stream(context)
-        async with answering(self._calls, context):
+        with answering(self._calls, context):
             try:
                 async for data in requests:
                     try:

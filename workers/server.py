@@ -6,7 +6,9 @@ health says NOT_SERVING, /readyz says why, and calls are answered FAILED_PRECOND
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
 
 import grpc
 from grpc_reflection.v1alpha import reflection
@@ -22,7 +24,9 @@ from inference_mesh.server_certificates import ServerCertificates
 from inference_mesh.status_interceptor import StatusInterceptor
 from workers import inference_servicer, open_inference_servicer
 from workers.calls import Calls
+from workers.check_cache import CheckCache
 from workers.engine import Engine
+from workers.file_digest import check_digest
 from workers.gateway_check import GatewayCheck
 from workers.http_api import http_app, infer_endpoint, refused_infer
 from workers.inference_servicer import InferenceServicer
@@ -35,9 +39,16 @@ log = telemetry.get_logger(__name__)
 
 
 class WorkerService:
-    """One model behind every protocol that a worker speaks."""
+    """One model behind every protocol that a worker speaks. on_loaded: called once it can answer."""
 
-    def __init__(self, settings: WorkerSettings, engine: Engine, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        engine: Engine,
+        metrics: WorkerMetrics,
+        on_loaded: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_loaded = on_loaded
         self._settings = settings
         self._engine = engine
         self._calls = Calls(engine, metrics)
@@ -73,12 +84,14 @@ class WorkerService:
         log.info("listening", grpc_port=self.grpc_port, http_port=self.http_port, model=self._settings.name)
         started = time.monotonic()
         try:
+            await self._check_file()
             await self._engine.load()
         except ModelNotReadyError as error:
             log.error("model not loaded", model=self._settings.name, reason=error.message)  # noqa: TRY400
             self._calls.refuse(error)
             return
         self._calls.open()
+        self._on_loaded()
         self._health.serve()
         self._write_port_file(ready=True)
         log.info("serving", model=self._settings.name, load_s=round(time.monotonic() - started, 3))
@@ -111,6 +124,13 @@ class WorkerService:
             if failure is None
             else Readiness(False, {**detail, "reason": failure.message})
         )
+
+    async def _check_file(self) -> None:
+        """Raises ModelNotReadyError if the model's file is not the one that the operator named."""
+        expected = self._settings.sha256
+        if expected is not None:
+            cache = CheckCache(self._settings.check_cache)
+            await asyncio.to_thread(check_digest, self._settings.model, expected, cache)
 
     def _add_port(self) -> int:
         """The gRPC port, with TLS where there is a certificate. Raises ConfigError for a wrong file."""

@@ -183,7 +183,7 @@ class Serving:
                 cost = Cost(cost.prompt_tokens, grant.completion_tokens)
         call.cost = cost
         if facts.is_generate and (call.token_total is not None or has_defaults(tenant)):
-            call.defaults = defaults_for_worker(tenant, wish)
+            call.defaults = defaults_for_worker(tenant, wish, facts.answers)
 
     async def _acquired(self, rules: tuple[LimitRule, ...], cost: Cost) -> Grant | Refuse:
         now_s = asyncio.get_running_loop().time()

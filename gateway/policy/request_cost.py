@@ -27,6 +27,12 @@ TEMPLATE_OVERHEAD_TOKENS = 64
 """Tokens that a chat template adds to a conversation."""
 MESSAGE_OVERHEAD_TOKENS = 16
 """Tokens that a chat template adds to each message."""
+TOOL_OVERHEAD_TOKENS = 64
+"""Tokens that a chat template adds to each tool, beside its own bytes."""
+TOOL_FACTOR = 2
+"""Some templates write a tool's schema over many indented lines."""
+MAX_ANSWERS = 16
+"""A worker refuses a request for more."""
 
 TEXT_TASKS = frozenset({"generate", "embed", "rerank", "classify"})
 WITHOUT_TOKENS = frozenset({0x2A, 0x32})
@@ -38,7 +44,7 @@ class RequestFacts(NamedTuple):
 
     payload: None where it has no tokens or is not well formed, which the worker will say.
     version: as the caller wrote it. is_generate: whether text is to be made. beginning: of the
-    prompt that it is made from; None = not known.
+    prompt that it is made from; None = not known. answers: to the one prompt.
     """
 
     prompt_tokens: int = 0
@@ -46,6 +52,7 @@ class RequestFacts(NamedTuple):
     version: str = ""
     is_generate: bool = False
     beginning: bytes | None = None
+    answers: int = 1
 
 
 NOTHING = RequestFacts()
@@ -80,7 +87,8 @@ def payload_facts(payload: payload_pb2.Payload, version: str = "") -> RequestFac
         generate = payload.generate
         source = generate.WhichOneof("input")
         bound = _generate_bound(generate, source)
-        return RequestFacts(bound, payload, version, True, beginning_of(generate, source))
+        answers = min(generate.n or 1, MAX_ANSWERS)
+        return RequestFacts(bound, payload, version, True, beginning_of(generate, source), answers)
     return RequestFacts(_texts_bound(payload, kind), payload, version)
 
 
@@ -91,7 +99,7 @@ def cost_of(facts: RequestFacts, tenant: Tenant, entry: ModelEntry) -> Cost:
     own = facts.payload.generate.max_tokens if facts.payload is not None else 0
     asked = own or tenant.defaults.max_tokens or entry.max_tokens
     longest = min(asked or DEFAULT_COMPLETION_TOKENS, entry.max_tokens or 2**31)
-    return Cost(facts.prompt_tokens, longest)
+    return Cost(facts.prompt_tokens, longest * facts.answers)
 
 
 def has_defaults(tenant: Tenant) -> bool:
@@ -99,12 +107,13 @@ def has_defaults(tenant: Tenant) -> bool:
     return bool(tenant.defaults.model_fields_set)
 
 
-def defaults_for_worker(tenant: Tenant, cost: Cost) -> bytes:
+def defaults_for_worker(tenant: Tenant, cost: Cost, answers: int = 1) -> bytes:
     """What stands in for what a generate request leaves out, as a serialised Generate.
 
-    cost: what was reserved; its answer is the default length, so that reserve and answer agree.
+    cost: what was reserved; its share of each answer is the default length, so that reserve and
+    answer agree.
     """
-    return _defaults(tenant.defaults, cost.completion_tokens)
+    return _defaults(tenant.defaults, cost.completion_tokens // answers)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -134,7 +143,13 @@ def _generate_bound(generate: payload_pb2.Generate, source: str | None) -> int:
     if source == "tokens":
         return len(generate.tokens.ids) + TEXT_OVERHEAD_TOKENS
     chat = generate.chat  # whose own bytes are more than those of its texts
-    return chat.ByteSize() + MESSAGE_OVERHEAD_TOKENS * len(chat.messages) + TEMPLATE_OVERHEAD_TOKENS
+    bound = chat.ByteSize() + MESSAGE_OVERHEAD_TOKENS * len(chat.messages) + TEMPLATE_OVERHEAD_TOKENS
+    return bound + _tools_bound(generate) if generate.tools else bound
+
+
+def _tools_bound(generate: payload_pb2.Generate) -> int:
+    size = sum([tool.ByteSize() for tool in generate.tools])
+    return TOOL_FACTOR * size + TOOL_OVERHEAD_TOKENS * len(generate.tools)
 
 
 def _text_bound(text: str) -> int:

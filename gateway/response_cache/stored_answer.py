@@ -85,7 +85,10 @@ def _is_repeatable(output: payload_pb2.Output) -> bool:
     """Whether the last message of an answer says that it is whole."""
     if not output.HasField("generate"):
         return output.WhichOneof("kind") is not None
-    generated = output.generate
+    return all(_is_whole(generated) for generated in (output.generate, *output.generate.others))
+
+
+def _is_whole(generated: payload_pb2.Generated) -> bool:
     if generated.finish_reason == payload_pb2.FINISH_REASON_LENGTH:
         return generated.length_reason in WHOLE_LENGTHS
-    return generated.finish_reason == payload_pb2.FINISH_REASON_STOP
+    return generated.finish_reason in (payload_pb2.FINISH_REASON_STOP, payload_pb2.FINISH_REASON_TOOL_CALLS)

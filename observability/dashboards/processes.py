@@ -23,6 +23,7 @@ from observability.dashboards.variables import OF_POD
 
 UP = f"up{{{OF_POD}}}"
 GATEWAYS = 'count(up{job="gateway"})'
+HOSTS = "Of hosts of several models; nothing where every worker has one."
 RELOADED = ("registry", "keys", "tenants", "issuer_keys")
 
 
@@ -33,7 +34,7 @@ def processes() -> Page:
         title="Gateway and workers",
         description="CPU, memory, open files and event-loop lag; configuration files, Redis, certificates.",
         variables=[variables.JOB, variables.POD],
-        rows=[_processes(), _scrapes(), _files(), _redis()],
+        rows=[_processes(), _scrapes(), _files(), _redis(), _hosts()],
     )
 
 
@@ -179,3 +180,48 @@ def _redis() -> Row:
 
 def _reloads(kind: str) -> str:
     return f"sum by (result) (rate(mesh_gateway_{kind}_reloads_total[{RATE}]))"
+
+
+def _hosts() -> Row:
+    buckets = f"sum by (model, le) (rate(mesh_host_load_seconds_bucket[{RATE}]))"
+    return Row(
+        "Hosts of several models",
+        [
+            lines(
+                "Models by phase",
+                HOSTS,
+                COUNT,
+                Query(or_one_zero("sum by (phase) (mesh_host_model_phase)", GATEWAYS), "{{phase}}"),
+            ),
+            lines(
+                "Memory",
+                "Of the workers of loaded models.",
+                BYTES,
+                Query(or_one_zero("sum by (model) (mesh_host_resident_bytes)", GATEWAYS), "{{model}}"),
+            ),
+            lines(
+                "Calls",
+                "That wait for a model to load, and that are answered.",
+                COUNT,
+                Query(or_one_zero("sum by (model) (mesh_host_waiting)", GATEWAYS), "{{model}} waiting"),
+                Query(or_one_zero("sum by (model) (mesh_host_in_flight)", GATEWAYS), "{{model}} in flight"),
+            ),
+            lines(
+                "Loads and unloads",
+                "By how loads ended, and why models left.",
+                PER_S,
+                Query(or_one_zero(_host_rate("loads", "outcome"), GATEWAYS), "loaded: {{outcome}}"),
+                Query(or_one_zero(_host_rate("unloads", "reason"), GATEWAYS), "left: {{reason}}"),
+            ),
+            lines(
+                "Duration of a load",
+                "Median, from the start of a worker to its first answer.",
+                SECONDS,
+                Query(or_one_zero(f"histogram_quantile(0.5, {buckets})", GATEWAYS), "{{model}}"),
+            ),
+        ],
+    )
+
+
+def _host_rate(kind: str, by: str) -> str:
+    return f"sum by ({by}) (rate(mesh_host_{kind}_total[{RATE}]))"

@@ -45,7 +45,7 @@ def _replicas() -> Iterator[Alert]:
     yield Alert(
         "MeshTargetDown",
         "ticket",
-        'up{job=~"gateway|rest-bridge|worker|redis"} == 0',
+        'up{job=~"gateway|rest-bridge|worker|redis|loki|alloy|tempo"} == 0',
         2 * MINUTE_S,
         "{{ $labels.job }} {{ $labels.pod }} does not answer Prometheus",
         "No /metrics from {{ $labels.instance }} for 2 minutes: it is gone, hung, or cut off.",

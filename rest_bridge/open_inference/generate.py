@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from inference_mesh import json_payload, strict_json
-from inference_mesh.errors import MeshError
+from inference_mesh.errors import InvalidInputError, MeshError
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from rest_bridge.dialect_endpoint import Asked
 from rest_bridge.fields import Fields
@@ -27,6 +27,10 @@ def read_generate(fields: Fields, request_id: str) -> Asked:
     """What a body of `generate` asks for. Raises InvalidFieldError, InvalidInputError."""
     document = {"prompt": fields.required_text("text_input"), **_parameters(fields)}
     payload = json_payload.payload_from_json(payload_pb2.TASK_GENERATE, document)
+    if payload.generate.n > 1 or payload.generate.HasField("top_logprobs"):
+        raise InvalidInputError(
+            "parameters: n and top_logprobs have no form in this protocol; use /api/infer"
+        )
     own_id = fields.text("id", request_id, longest=128)
     return Asked(
         fields.required_text("model"),

@@ -70,7 +70,7 @@ def main() -> int:
     minutes: float = parser.parse_args().minutes
     with tempfile.TemporaryDirectory() as folder, process_group(Path(folder)) as group:
         outcome = asyncio.run(soak(start_mesh(group, Path(folder)), minutes * 60))
-    figures = _figures(outcome)
+    figures = figures_of(outcome, COMMAND)
     print_table(
         ["figure", "value", "target", "holds"],
         [[one.figure, f"{one.value:g}", one.target or "-", "yes" if one.holds else "NO"] for one in figures],
@@ -91,7 +91,7 @@ async def soak(mesh: Mesh, seconds: float) -> Outcome:
         for name, process in processes.items():
             usage = outcome.usage[name]
             usage.files_before, usage.threads_before = process.num_fds(), process.num_threads()
-        watching = asyncio.ensure_future(_watch(processes, outcome))
+        watching = asyncio.ensure_future(watched(processes, outcome))
         await _load(client, http, outcome, time.monotonic() + seconds)
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -102,7 +102,8 @@ async def soak(mesh: Mesh, seconds: float) -> Outcome:
     return outcome
 
 
-async def _watch(processes: dict[str, psutil.Process], outcome: Outcome) -> None:
+async def watched(processes: dict[str, psutil.Process], outcome: Outcome) -> None:
+    """Note what the processes hold, until it is cancelled."""
     while True:
         for name, process in processes.items():
             outcome.usage[name].rss_mib.append(process.memory_info().rss / 2**20)
@@ -152,12 +153,13 @@ def _by_rest(
     return call
 
 
-def _figures(outcome: Outcome) -> list[Figure]:
+def figures_of(outcome: Outcome, command: str) -> list[Figure]:
+    """What came of a soak, each row with its target."""
     allowed_mib = max(2.0, MAX_GROWTH_MIB_PER_10_MIN * outcome.seconds / 600)
     figures = [
-        Figure("calls", outcome.calls, COMMAND),
-        Figure("calls cancelled on purpose", outcome.cancelled, COMMAND),
-        Figure("calls failed", len(outcome.failures), COMMAND, "0", not outcome.failures),
+        Figure("calls", outcome.calls, command),
+        Figure("calls cancelled on purpose", outcome.cancelled, command),
+        Figure("calls failed", len(outcome.failures), command, "0", not outcome.failures),
     ]
     for name, usage in outcome.usage.items():
         growth, files = usage.growth_mib(), usage.files_after - usage.files_before
@@ -166,13 +168,13 @@ def _figures(outcome: Outcome) -> list[Figure]:
             Figure(
                 f"{name}: MiB grown in the second half",
                 round(growth, 2),
-                COMMAND,
+                command,
                 target,
                 growth <= allowed_mib,
             )
         )
         left_over = f"<= {MAX_LEFT_OVER}"
-        figures.append(Figure(f"{name}: open files more", files, COMMAND, left_over, files <= MAX_LEFT_OVER))
+        figures.append(Figure(f"{name}: open files more", files, command, left_over, files <= MAX_LEFT_OVER))
     return figures
 
 

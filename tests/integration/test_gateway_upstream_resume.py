@@ -122,6 +122,15 @@ async def test_a_model_that_forbids_it_is_not_resumed() -> None:
     assert first.calls + second.calls == 1
 
 
+async def test_a_stream_of_several_answers_ends_where_it_broke() -> None:
+    async with two_workers() as (first, second), running_upstream(model_entry(first, second)) as upstream:
+        asked = generate("tokens=20 break=7", **GREEDY)
+        asked.payload.generate.n = 2
+        with pytest.raises(StreamBrokenError):
+            await upstream.stream(upstream.call(), asked)
+        assert first.calls + second.calls == 1
+
+
 async def test_text_without_the_ids_of_its_tokens_cannot_be_resumed() -> None:
     async with two_workers() as (first, second), running_upstream(model_entry(first, second)) as upstream:
         running = asyncio.ensure_future(streamed(upstream, "pieces=50 gap=0.1", **GREEDY))

@@ -1,21 +1,19 @@
 """Whatever else runs beside it, a request gets the answer that it gets alone; and nothing is left over.
 
-On the embedded model with weights of 32 bits, for which a batch's shape changes a logit by some
-millionths: an answer may leave its way only behind two tokens that are as good as equal.
+With a KV cache whose values are bf16, for which a batch's shape changes no bit of a logit: an answer
+may leave its way only behind two tokens that are as good as equal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.exact_model import write_exact
-from tests.support.llama_engine import TINY_CHAT, Answer, ask, generate, running, until
+from tests.support.llama_engine import EXACT, Answer, ask, generate, running, until
 from tests.support.logits import first_difference
 from workers.engine import EngineRequest
 from workers.llama.engine import LlamaEngine
@@ -77,12 +75,6 @@ calls = st.builds(
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded model with weights of 32 bits."""
-    return write_exact(TINY_CHAT, tmp_path_factory.mktemp("exact") / "exact.gguf")
-
-
-@pytest.fixture(scope="module")
 def alone() -> dict[tuple[int, int, int], Answer]:
     """What each call gets alone, as far as it was asked."""
     return {}
@@ -95,22 +87,20 @@ def alone() -> dict[tuple[int, int, int], Answer]:
     cells=st.sampled_from([CONTEXT, 2 * CONTEXT, 4 * CONTEXT]),
 )
 def test_answers_are_those_of_each_call_alone_and_nothing_is_left(
-    model: Path, alone: dict[tuple[int, int, int], Answer], scene: list[Call], slots: int, cells: int
+    alone: dict[tuple[int, int, int], Answer], scene: list[Call], slots: int, cells: int
 ) -> None:
-    asyncio.run(check(model, alone, scene, slots, cells))
+    asyncio.run(check(alone, scene, slots, cells))
 
 
-async def check(
-    model: Path, alone: dict[tuple[int, int, int], Answer], scene: list[Call], slots: int, cells: int
-) -> None:
+async def check(alone: dict[tuple[int, int, int], Answer], scene: list[Call], slots: int, cells: int) -> None:
     """Run a scene, and compare."""
     for call in scene:
         if call.key not in alone:
-            async with running(model, slots=1, context_tokens=CONTEXT) as engine:
+            async with running(slots=1, context_tokens=CONTEXT, placement=EXACT) as engine:
                 alone[call.key] = await ask(engine, call.request())
     # Cells of 256 are the least that llama.cpp makes.
     size = max(cells, 256) * BYTES_PER_CELL
-    async with running(model, slots=slots, context_tokens=CONTEXT, kv_cache_bytes=size) as engine:
+    async with running(slots=slots, context_tokens=CONTEXT, kv_cache_bytes=size, placement=EXACT) as engine:
         async with asyncio.timeout(60):
             answers = await asyncio.gather(*(visit(engine, call) for call in scene))
         await until(lambda: engine.load_now().running + engine.load_now().queued == 0)

@@ -20,6 +20,7 @@ from tests.support.gguf_files import llama_file, token_bytes
 from tests.support.llama_engine import (
     END_TOKENS,
     ENDLESS,
+    EXACT,
     GREEDY,
     STEADY,
     TINY_CHAT,
@@ -65,7 +66,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def engine(model: Path) -> AsyncIterator[LlamaEngine]:
-    async with running(model, max_queue=256) as loaded:
+    async with running(model, max_queue=256, placement=EXACT) as loaded:
         yield loaded
 
 
@@ -137,7 +138,7 @@ async def test_a_stop_text_across_the_break_ends_the_answer_where_it_would_have(
 
 
 async def test_tokens_that_end_within_a_character_go_on_with_that_character() -> None:
-    async with running() as engine:
+    async with running(placement=EXACT) as engine:
         whole = await ask(engine, question("Show me a dog emoji.", max_tokens=40))
         rests = [
             await ask(engine, question("Show me a dog emoji.", max_tokens=40, delivered_tokens=delivered))
@@ -172,7 +173,7 @@ async def test_an_answer_that_was_delivered_whole_ends_at_once_by_the_limit_that
 
 async def test_an_answer_that_filled_the_context_ends_at_once(model: Path) -> None:
     fields: dict[str, Any] = {"max_tokens": 500, "sampling": sampled(3, logit_bias=CLEAR)}
-    async with running(model, context_tokens=64) as engine:
+    async with running(model, context_tokens=64, placement=EXACT) as engine:
         whole = await ask(engine, generate(PROMPT, **fields))
         assert whole.chunks[-1].output.generate.length_reason == payload_pb2.LENGTH_REASON_CONTEXT
         rest = await ask(engine, generate(PROMPT, delivered_tokens=whole.tokens, **fields))
@@ -189,7 +190,7 @@ async def test_more_than_was_asked_for_ends_at_once_and_is_counted(engine: Llama
 async def test_the_message_that_says_the_end_is_all_that_is_left_when_only_it_was_lost(
     engine: LlamaEngine,
 ) -> None:
-    async with running() as chat:
+    async with running(placement=EXACT) as chat:
         whole = await ask(chat, question(STEADY[0], max_tokens=40))
         assert whole.finish_reason == STOP
         rest = await ask(chat, question(STEADY[0], max_tokens=40, delivered_tokens=whole.tokens))
@@ -223,7 +224,7 @@ async def test_where_greedy_answers_part_their_two_best_logits_were_nearly_equal
     exact = write_exact(TINY_CHAT, tmp_path / "exact.gguf")
     logits = Logits(exact)
     gaps = []
-    async with running(exact, max_queue=256) as engine:
+    async with running(exact, max_queue=256, placement=EXACT) as engine:
         for prompt in ("Once upon a time", "The fox", "I like", "Hello"):
             whole = await ask(engine, generate(prompt, max_tokens=160, sampling=ENDLESS))
             delivered = [whole.tokens[:at] for at in range(0, len(whole.tokens), 10)]

@@ -256,3 +256,17 @@ async def test_an_absent_provider_is_refused() -> None:
         pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(ModelNotReadyError, match="onnxruntime-gpu"):
         await OnnxEngine(OnnxSettings(IRIS, "iris", provider="cuda"), Counts()).load()
+
+
+async def test_a_model_of_a_datatype_without_arrays_is_refused_by_name(tmp_path: Path) -> None:
+    write(identity_model(TensorProto.BFLOAT16), tmp_path)
+    with pytest.raises(ModelNotReadyError, match="bfloat16"):
+        await OnnxEngine(OnnxSettings(tmp_path, "model"), Counts()).load()
+
+
+async def test_a_tensor_of_a_datatype_without_arrays_is_refused_with_what_is_taken(tmp_path: Path) -> None:
+    write(identity_model(TensorProto.FLOAT), tmp_path)
+    tensor = payload_pb2.Tensor(name="x", datatype="BF16", shape=[1, 2], data=bytes(4))
+    async with running(tmp_path) as engine:
+        with pytest.raises(InvalidInputError, match="FP32"):
+            await answer(engine, payload_pb2.Payload(tensors=payload_pb2.Tensors(tensors=[tensor])))

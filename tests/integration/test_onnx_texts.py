@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from inference_mesh import metadata
 from inference_mesh.errors import (
     InputTooLongError,
     InvalidInputError,
     ModelNotReadyError,
     TokenBudgetError,
 )
-from inference_mesh.v1 import payload_pb2
+from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
 from tests.support.onnx_engine import (
     Counts,
     answer,
@@ -25,8 +27,15 @@ from tests.support.onnx_engine import (
     tensors_payload,
     vectors_of,
 )
-from tests.support.onnx_models import logits_model, token_vectors_model, write, write_tokenizer
+from tests.support.onnx_models import (
+    encoder_model,
+    logits_model,
+    token_vectors_model,
+    write,
+    write_tokenizer,
+)
 from tests.support.processes import MINILM
+from tests.support.workers import served_worker
 from workers.onnx.engine import OnnxEngine
 from workers.onnx.settings import OnnxSettings
 
@@ -192,3 +201,126 @@ async def test_minilm_gives_the_same_vector_alone_and_among_others() -> None:
     together = np.stack([vectors_of(chunk)[0] for chunk in chunks])
     assert np.abs(together - np.stack(alone * 6)).max() < 1e-5
     assert np.abs(joined - np.stack(alone)).max() < 1e-5
+
+
+PROMPTS = {"query": "very ", "document": "a "}
+
+
+@pytest.mark.parametrize("file", ["model.json", "config_sentence_transformers.json"])
+async def test_an_instruction_stands_before_each_text(text_model: Path, file: str) -> None:
+    (text_model / file).write_text(json.dumps({"prompts": PROMPTS, "default_prompt_name": "document"}))
+    async with running(text_model) as engine:
+        query = await answer(engine, embed_payload("happy dog", "cat", prompt_name="query"))
+        default = await answer(engine, embed_payload("happy dog", "cat"))
+    async with running(write_plain_copy(text_model)) as plain:
+        wanted = await answer(plain, embed_payload("very happy dog", "very cat"))
+        other = await answer(plain, embed_payload("a happy dog", "a cat"))
+    assert np.array_equal(vectors_of(query), vectors_of(wanted))
+    assert np.array_equal(vectors_of(default), vectors_of(other))
+    assert query.usage == wanted.usage
+
+
+def write_plain_copy(text_model: Path) -> Path:
+    """The same model without instructions."""
+    folder = text_model.with_name("plain")
+    write_tokenizer(folder)
+    return write(token_vectors_model(), folder)
+
+
+async def test_an_unknown_instruction_is_refused_with_the_known_ones(text_model: Path) -> None:
+    (text_model / "model.json").write_text(json.dumps({"prompts": PROMPTS}))
+    async with running(text_model) as engine:
+        with pytest.raises(InvalidInputError, match="document, query"):
+            await answer(engine, embed_payload("cat", prompt_name="passage"))
+
+
+async def test_token_ids_are_taken_as_they_stand(text_model: Path) -> None:
+    ids = [payload_pb2.Tokens(ids=[2, 5, 7, 3]), payload_pb2.Tokens(ids=[8])]
+    async with running(text_model) as engine:
+        chunk = await answer(engine, embed_payload(tokens=ids))
+        texts = await answer(engine, embed_payload("happy dog"))
+        cut = await answer(engine, embed_payload(tokens=[payload_pb2.Tokens(ids=[5] * 40)], truncate=True))
+    assert np.allclose(vectors_of(chunk)[0], vectors_of(texts)[0])
+    assert chunk.usage == payload_pb2.Usage(prompt_tokens=5)
+    assert cut.usage == payload_pb2.Usage(prompt_tokens=16)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"tokens": [payload_pb2.Tokens()]}, InvalidInputError),
+        ({"tokens": [payload_pb2.Tokens(ids=[12])]}, InvalidInputError),
+        ({"tokens": [payload_pb2.Tokens(ids=[2**32 - 1])]}, InvalidInputError),
+        ({"tokens": [payload_pb2.Tokens(ids=[5] * 17)]}, InputTooLongError),
+        ({"tokens": [payload_pb2.Tokens(ids=[5])], "texts": ["cat"]}, InvalidInputError),
+        ({"tokens": [payload_pb2.Tokens(ids=[5])], "prompt_name": "query"}, InvalidInputError),
+    ],
+)
+async def test_token_ids_that_do_not_fit_are_refused(
+    text_model: Path, fields: dict[str, object], error: type[Exception]
+) -> None:
+    async with running(text_model) as engine:
+        with pytest.raises(error):
+            await answer(engine, payload_pb2.Payload(embed=payload_pb2.Embed(**fields)))  # type: ignore[arg-type]
+
+
+async def test_over_long_documents_are_refused_or_cut_and_the_query_is_kept(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    write(logits_model({"dog": [1.0], "cat": [-1.0]}), tmp_path, {"task": "rerank"})
+    long = payload_pb2.Rerank(query="dog", documents=["cat", "cat " * 40])
+    async with running(tmp_path) as engine:
+        with pytest.raises(InputTooLongError, match=r"documents\[1\]"):
+            await answer(engine, payload_pb2.Payload(rerank=long))
+        long.truncate = True
+        chunk = await answer(engine, payload_pb2.Payload(rerank=long))
+        hopeless = payload_pb2.Rerank(query="dog " * 20, documents=["cat"], truncate=True)
+        with pytest.raises(InputTooLongError):
+            await answer(engine, payload_pb2.Payload(rerank=hopeless))
+    # Of 16 tokens three are special and one is the query's: twelve cats are left.
+    scores = {one.index: one.score for one in chunk.output.rerank.documents}
+    assert scores == {0: 0.0, 1: 1.0 - 12}
+    assert chunk.usage == payload_pb2.Usage(prompt_tokens=5 + 16)
+
+
+async def test_over_long_texts_to_classify_are_refused_or_cut(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    write(logits_model({"dog": [1.0, 0.0]}), tmp_path, {"task": "classify", "labels": ["yes", "no"]})
+    long = payload_pb2.Classify(texts=["dog " * 40])
+    async with running(tmp_path) as engine:
+        with pytest.raises(InputTooLongError):
+            await answer(engine, payload_pb2.Payload(classify=long))
+        long.truncate = True
+        chunk = await answer(engine, payload_pb2.Payload(classify=long))
+    assert chunk.output.classify.results[0].labels[0].label == "yes"
+    assert chunk.usage == payload_pb2.Usage(prompt_tokens=16)
+
+
+async def test_a_transformer_ranks_pairs_together_as_it_does_alone(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    write(encoder_model(output="logit"), tmp_path, {"task": "rerank"})
+    documents = ["cat", "happy dog runs very very", "a", "sad cat"]
+
+    def ranked(*some: str) -> payload_pb2.Payload:
+        return payload_pb2.Payload(rerank=payload_pb2.Rerank(query="dog", documents=some))
+
+    async with running(tmp_path) as engine:
+        together = await answer(engine, ranked(*documents))
+        alone = [await answer(engine, ranked(one)) for one in documents]
+    wanted = [chunk.output.rerank.documents[0].score for chunk in alone]
+    found = {one.index: one.score for one in together.output.rerank.documents}
+    assert [found[index] for index in range(4)] == pytest.approx(wanted, abs=1e-5)
+    assert len(set(found.values())) == 4
+
+
+async def test_an_answer_that_comes_whole_tells_its_prompt_by_its_usage_alone(text_model: Path) -> None:
+    async with (
+        running(text_model) as engine,
+        served_worker(engine) as worker,
+    ):
+        stub: Any = inference_pb2_grpc.InferenceServiceStub(worker.channel)
+        call = stub.Infer(inference_pb2.InferRequest(model="model", payload=embed_payload("happy dog")))
+        await call
+        told = metadata.value_of(tuple(await call.initial_metadata()), metadata.PROMPT_TOKENS)
+        used = metadata.bytes_of(tuple(await call.trailing_metadata()), metadata.USAGE)
+    assert told is None
+    assert payload_pb2.Usage.FromString(used or b"") == payload_pb2.Usage(prompt_tokens=4)

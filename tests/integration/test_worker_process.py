@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from tests.support.processes import (
     process_group,
     wait_until,
 )
+from workers.llama.native import has_gpu
 
 ANSWER_TOKENS = 1500
 NEVER_ENDING = {"0": -100, "1": -100, "2": -100}
@@ -93,15 +96,77 @@ async def test_a_worker_without_its_model_stays_up_and_says_why(
 
 
 @pytest.mark.parametrize(
+    ("path", "file", "runtime"),
+    [(IRIS, "model.onnx", "onnx"), (TINY_CHAT, "", "llama")],
+    ids=["onnx", "llama"],
+)
+async def test_only_the_file_with_the_digest_that_was_set_is_served(
+    processes: ProcessGroup, path: Path, file: str, runtime: str
+) -> None:
+    digest = hashlib.sha256((path / file if file else path).read_bytes()).hexdigest()
+    right = processes.worker(path, "--sha256", digest, name="right", runtime=runtime)
+    wrong = processes.worker(path, "--sha256", "0" * 64, name="wrong", runtime=runtime)
+    await asyncio.to_thread(right.wait_until_ready)
+    await asyncio.to_thread(wrong.wait_for_ports)
+    await asyncio.to_thread(wait_until, lambda: "model not loaded" in wrong.log_text(), "it was checked")
+    assert http_status_of(f"{wrong.url}/readyz") == 503
+    assert digest in http_text_of(f"{wrong.url}/readyz")
+
+
+async def test_layers_for_a_gpu_that_is_not_there_are_refused_with_a_reason(processes: ProcessGroup) -> None:
+    if has_gpu():
+        pytest.skip("there is a GPU")
+    worker = processes.worker(TINY_CHAT, "--gpu-layers", "20", name="gpu", runtime="llama")
+    await asyncio.to_thread(worker.wait_for_ports)
+    await asyncio.to_thread(wait_until, lambda: "model not loaded" in worker.log_text(), "it was tried")
+    assert "gpu_layers is 20" in http_text_of(f"{worker.url}/readyz")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [((), None), (("--openmp-wait", "active"), "active"), (("--openmp-wait", "passive"), "passive")],
+    ids=["what the environment says", "active", "passive"],
+)
+async def test_how_threads_wait_stands_in_the_environment_before_llama_cpp_is_loaded(
+    processes: ProcessGroup, flags: tuple[str, ...], expected: str | None
+) -> None:
+    """libgomp tells what it read, once, when it is loaded."""
+    environment = {**os.environ, "OMP_DISPLAY_ENV": "true"}
+    worker = processes.start(
+        "workers",
+        *("--model", str(TINY_CHAT), "--name", "tiny", "--runtime", "llama", *flags),
+        *("--grpc-port", "0", "--http-port", "0"),
+        environment=environment,
+    )
+    await asyncio.to_thread(worker.wait_until_ready)
+    # The support code starts every process with OMP_WAIT_POLICY=passive.
+    assert f"OMP_WAIT_POLICY = '{(expected or 'passive').upper()}'" in worker.log_text()
+
+
+@pytest.mark.parametrize(
     ("flags", "expected"),
     [
         ([], "model"),
         (["--model", "x", "--name", "a b", "--runtime", "onnx"], "name"),
         (["--model", "x", "--name", "a", "--runtime", "torch"], "runtime"),
         (["--model", "x", "--name", "a", "--runtime", "llama", "--slots", "0"], "slots"),
-        (["--model", "x", "--name", "a", "--runtime", "llama", "--task", "embed"], "task"),
+        (["--model", "x", "--name", "a", "--runtime", "llama", "--task", "classify"], "task"),
+        (["--model", "x", "--name", "a", "--runtime", "llama", "--openmp-wait", "maybe"], "openmp_wait"),
+        (["--model", "x", "--name", "a", "--runtime", "llama", "--sha256", "abc"], "sha256"),
+        (["--model", "x", "--name", "a", "--runtime", "llama", "--tensor-split", "1,."], "tensor_split"),
+        (["--model", "x", "--name", "a", "--runtime", "llama", "--kv-cache-type", "q8_0"], "flash_attention"),
     ],
-    ids=["nothing", "bad name", "bad runtime", "out of range", "wrong task"],
+    ids=[
+        "nothing",
+        "bad name",
+        "bad runtime",
+        "out of range",
+        "wrong task",
+        "unknown waiting",
+        "no digest",
+        "no shares",
+        "cache that needs flash attention",
+    ],
 )
 def test_a_wrong_setting_ends_the_start_with_a_sentence_that_names_it(
     flags: list[str], expected: str

@@ -32,10 +32,15 @@ class Authority:
         """Its own certificate."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
-    def sign(self, name: str, *names: x509.GeneralName) -> tuple[Path, Path]:
-        """A certificate with these subject alternative names, and its key: NAME.crt and NAME.key."""
+    def sign(
+        self, name: str, *names: x509.GeneralName, usage: x509.ObjectIdentifier | None = None
+    ) -> tuple[Path, Path]:
+        """A certificate with these subject alternative names, and its key: NAME.crt and NAME.key.
+
+        usage: the only extended one that it is for; None = it does not say.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
-        signed = _signed(_name(name), key.public_key(), self._name, self._key, names, self.life)
+        signed = _signed(_name(name), key.public_key(), self._name, self._key, names, self.life, usage)
         certificate, private_key = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
         private_key.write_bytes(
@@ -65,6 +70,7 @@ def _signed(
     issuer_key: ec.EllipticCurvePrivateKey,
     names: tuple[x509.GeneralName, ...] | None,
     life: datetime.timedelta,
+    usage: x509.ObjectIdentifier | None = None,
 ) -> x509.Certificate:
     """names: None = an authority."""
     now = datetime.datetime.now(datetime.UTC)
@@ -80,6 +86,8 @@ def _signed(
     )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    if usage is not None:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     return builder.sign(issuer_key, hashes.SHA256())
 
 

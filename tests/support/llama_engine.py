@@ -12,12 +12,15 @@ from typing import Any, cast
 from inference_mesh.v1 import payload_pb2
 from workers.engine import Chunk, EngineRequest
 from workers.llama.engine import LlamaEngine
+from workers.llama.placement import Placement
 from workers.llama.settings import LlamaSettings
 
 TINY_CHAT = Path(__file__).parents[2] / "models" / "files" / "tiny-chat.gguf"
 PATIENCE_S = 20.0
 END_TOKENS = (0, 2)
 GREEDY = payload_pb2.Sampling(temperature=0)
+EXACT = Placement(flash_attention="on", value_type="bf16")
+"""Answers that are the same to the bit, whatever else runs beside them."""
 ENDLESS = payload_pb2.Sampling(temperature=0, logit_bias=dict.fromkeys(END_TOKENS, -100.0))
 """Greedy, and the end of the answer is as good as forbidden."""
 

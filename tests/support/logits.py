@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class Logits:
@@ -16,11 +17,15 @@ class Logits:
 
         self._llama = Llama(str(model), n_ctx=context, n_threads=1, verbose=False, logits_all=True)
 
-    def gap(self, prompt: str, answer: Sequence[int], forbidden: Collection[int] = ()) -> float:
-        """Distance of the two best logits behind a prompt and the tokens of its answer so far."""
+    def after(self, prompt: str, answer: Sequence[int]) -> NDArray[np.float64]:
+        """float64 (vocabulary,): the logits behind a prompt and the tokens of its answer so far."""
         self._llama.reset()  # type: ignore[no-untyped-call]
         self._llama.eval([*self._llama.tokenize(prompt.encode(), add_bos=True), *answer])
-        logits = np.array(self._llama.eval_logits[-1], dtype=np.float64)
+        return np.array(self._llama.eval_logits[-1], dtype=np.float64)
+
+    def gap(self, prompt: str, answer: Sequence[int], forbidden: Collection[int] = ()) -> float:
+        """Distance of the two best logits behind a prompt and the tokens of its answer so far."""
+        logits = self.after(prompt, answer)
         logits[list(forbidden)] = -np.inf
         second, best = np.partition(logits, -2)[-2:]
         return float(best - second)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -155,6 +157,27 @@ def config_file(documents: tuple[Manifest, ...], prefix: str, key: str) -> str:
     pattern = re.compile(rf"{re.escape(prefix)}(-[a-z0-9]{{10}})?")
     [found] = [one for one in of_kind(documents, "ConfigMap") if pattern.fullmatch(one["metadata"]["name"])]
     return str(found["data"][key])
+
+
+def datasources(name: str) -> list[Manifest]:
+    """Grafana's datasources, from every file that its Deployment mounts where Grafana looks for them."""
+    [grafana] = [one for one in workloads(name) if one.name == "grafana"]
+    [volume] = [one["projected"]["sources"] for one in grafana.pod["volumes"] if "projected" in one]
+    found: list[Manifest] = []
+    for source in (one["configMap"] for one in volume):
+        config = named(rendered(name), "ConfigMap", grafana.namespace, source["name"])
+        for item in source["items"]:
+            if item["path"].startswith("datasources/"):
+                found += yaml.safe_load(config["data"][item["key"]])["datasources"]
+    return found
+
+
+def overlay_of(folder: Path, base: str, *components: str) -> str:
+    """A name for `rendered`: an overlay on this one with components beside it, as a user would write it."""
+    ways = {one: os.path.relpath(KUSTOMIZE / one, folder.resolve()) for one in (base, *components)}
+    document = {"resources": [ways[base]], "components": [ways[one] for one in components]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(document))
+    return str(folder)
 
 
 def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

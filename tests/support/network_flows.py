@@ -15,7 +15,16 @@ from urllib.parse import urlsplit
 import yaml
 
 from inference_mesh.config.models_file import parse_models
-from tests.support.manifests import Manifest, Workload, config_file, matches, of_kind, rendered, workloads
+from tests.support.manifests import (
+    Manifest,
+    Workload,
+    config_file,
+    datasources,
+    matches,
+    of_kind,
+    rendered,
+    workloads,
+)
 
 Flow = tuple[str, str, int]
 
@@ -29,6 +38,7 @@ class Network:
     """The flows of one overlay."""
 
     def __init__(self, name: str) -> None:
+        self._name = name
         self._documents = rendered(name)
         self._workloads = workloads(name)
         self._policies = of_kind(self._documents, "NetworkPolicy")
@@ -98,19 +108,10 @@ class Network:
 
     def _urls(self) -> Iterator[tuple[str, str]]:
         """Who calls a URL that stands in a file of its own."""
-        for prefix, key in self._datasource_files():
-            for source in yaml.safe_load(config_file(self._documents, prefix, key))["datasources"]:
-                yield "grafana", source["url"]
+        yield from (("grafana", source["url"]) for source in datasources(self._name))
         if self._has("alloy"):
             alloy = config_file(self._documents, "alloy-config", "config.alloy")
             yield from (("alloy", url) for url in re.findall(r'url\s*=\s*"([^"]+)"', alloy))
-
-    def _datasource_files(self) -> Iterator[tuple[str, str]]:
-        """ConfigMap and key of each file of datasources that Grafana has."""
-        yield "grafana-provisioning", "datasources.yml"
-        for name in ("loki", "tempo"):
-            if self._has(name):
-                yield f"grafana-{name}", "datasource.yml"
 
     def _has(self, name: str) -> bool:
         return any(workload.name == name for workload in self._workloads)
@@ -182,8 +183,12 @@ class Network:
             for trigger in scaled["spec"]["triggers"]:
                 address = urlsplit(trigger["metadata"]["serverAddress"])
                 yield "keda", *self._behind(str(address.hostname), int(address.port or 80))
-        if of_kind(self._documents, "ServiceMonitor"):
-            yield from (("monitoring", receiver, port) for _, receiver, port in self._scrapes())
+        for monitor in of_kind(self._documents, "ServiceMonitor"):
+            namespaces = monitor["spec"]["namespaceSelector"]["matchNames"]
+            watched = {one.name for one in self._workloads if one.namespace in namespaces}
+            yield from (
+                ("monitoring", receiver, port) for _, receiver, port in self._scrapes() if receiver in watched
+            )
 
     def _names(self, flows: set[Flow]) -> Iterator[Flow]:
         """Who calls by a name has to ask for it; Prometheus has the addresses from the API server."""

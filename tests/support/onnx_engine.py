@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -41,13 +42,15 @@ class Counts:
 async def running(
     path: Path, observer: Counts | None = None, **settings: object
 ) -> AsyncIterator[OnnxEngine]:
-    """A loaded engine, closed at the end."""
-    engine = OnnxEngine(OnnxSettings(path, "model", **settings), observer or Counts())  # type: ignore[arg-type]
-    await engine.load()
-    try:
-        yield engine
-    finally:
-        await engine.close()
+    """A loaded engine, closed at the end; what it keeps of the model goes away with it."""
+    with tempfile.TemporaryDirectory() as cache:
+        told: Any = {"cache": Path(cache), **settings}
+        engine = OnnxEngine(OnnxSettings(path, "model", **told), observer or Counts())
+        await engine.load()
+        try:
+            yield engine
+        finally:
+            await engine.close()
 
 
 async def answer(
@@ -73,9 +76,9 @@ def tensors_payload(outputs: Sequence[str] = (), **arrays: np.ndarray) -> payloa
     return payload_pb2.Payload(tensors=payload_pb2.Tensors(tensors=given, outputs=outputs))
 
 
-def embed_payload(*texts: str, dimensions: int = 0, truncate: bool = False) -> payload_pb2.Payload:
-    """A request of texts."""
-    return payload_pb2.Payload(embed=payload_pb2.Embed(texts=texts, dimensions=dimensions, truncate=truncate))
+def embed_payload(*texts: str, **fields: Any) -> payload_pb2.Payload:
+    """A request of texts; fields: others of Embed."""
+    return payload_pb2.Payload(embed=payload_pb2.Embed(texts=texts, **fields))
 
 
 def arrays_of(chunk: Chunk) -> dict[str, np.ndarray]:

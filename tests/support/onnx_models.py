@@ -105,6 +105,101 @@ def logits_model(scores: Mapping[str, Sequence[float]]) -> onnx.ModelProto:
     )
 
 
+def encoder_model(layers: int = 2, *, output: str = "mean") -> onnx.ModelProto:
+    """A small transformer of random weights, as exporters write them: attention sees no padding.
+
+    output: "mean" = pooled in the graph, (batch, 8); "tokens" = (batch, tokens, 8); "sum" = of all
+    places, hidden ones too, which no graph should do; "logit" = (batch, 1) of the first token.
+    """
+    random = np.random.default_rng(seed=5)
+    weights: dict[str, np.ndarray] = {
+        "words": random.standard_normal((len(WORDS), WIDTH)).astype(np.float32),
+        "positions": random.standard_normal((32, WIDTH)).astype(np.float32),
+        "one": np.array([1], np.float32),
+        "masked": np.array([-1e9], np.float32),
+        "axis_1": np.array([1], np.int64),
+        "axis_2": np.array([2], np.int64),
+        "zero": np.array(0, np.int64),
+        "heads": np.array([0, 0, 2, WIDTH // 2], np.int64),
+        "joined": np.array([0, 0, WIDTH], np.int64),
+        "scale": np.ones(WIDTH, np.float32),
+        "shift": np.zeros(WIDTH, np.float32),
+        "head": random.standard_normal((WIDTH, 1)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Gather", ["words", "input_ids"], ["by_word"]),
+        helper.make_node("Shape", ["input_ids"], ["length"], start=1, end=2),
+        helper.make_node("Slice", ["positions", "slice_from", "length", "slice_from"], ["used"]),
+        helper.make_node("Add", ["by_word", "used"], ["h0"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Sub", ["one", "mask"], ["hidden_places"]),
+        helper.make_node("Mul", ["hidden_places", "masked"], ["flat_bias"]),
+        helper.make_node("Unsqueeze", ["flat_bias", "axes_1_2"], ["bias"]),
+    ]
+    weights |= {"slice_from": np.array([0], np.int64), "axes_1_2": np.array([1, 2], np.int64)}
+    for layer in range(layers):
+        nodes += _encoder_layer(f"l{layer}", f"h{layer}", f"h{layer + 1}", weights, random)
+    nodes += _encoder_head(f"h{layers}", output)
+    shapes: dict[str, list[int | str]] = {"tokens": ["batch", "tokens", WIDTH], "logit": ["batch", 1]}
+    name = "logits" if output == "logit" else "last_hidden_state" if output == "tokens" else "embedding"
+    outputs = [value(name, onnx.TensorProto.FLOAT, shapes.get(output, ["batch", WIDTH]))]
+    return model_of(nodes, _text_inputs(), outputs, weights)
+
+
+def _encoder_layer(
+    name: str, source: str, target: str, weights: dict[str, np.ndarray], random: np.random.Generator
+) -> list[onnx.NodeProto]:
+    nodes = []
+    for part in ("q", "k", "v", "o", "f"):
+        weights[f"{name}{part}w"] = random.standard_normal((WIDTH, WIDTH)).astype(np.float32) / 3
+        weights[f"{name}{part}b"] = random.standard_normal(WIDTH).astype(np.float32)
+    for part in ("q", "k", "v"):
+        nodes += _dense(f"{name}{part}", source)
+        nodes.append(helper.make_node("Reshape", [f"{name}{part}", "heads"], [f"{name}{part}r"]))
+        perm = [0, 2, 3, 1] if part == "k" else [0, 2, 1, 3]
+        nodes.append(helper.make_node("Transpose", [f"{name}{part}r"], [f"{name}{part}t"], perm=perm))
+    return [
+        *nodes,
+        helper.make_node("MatMul", [f"{name}qt", f"{name}kt"], [f"{name}s"]),
+        helper.make_node("Add", [f"{name}s", "bias"], [f"{name}sb"]),
+        helper.make_node("Softmax", [f"{name}sb"], [f"{name}p"], axis=-1),
+        helper.make_node("MatMul", [f"{name}p", f"{name}vt"], [f"{name}m"]),
+        helper.make_node("Transpose", [f"{name}m"], [f"{name}mt"], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", [f"{name}mt", "joined"], [f"{name}j"]),
+        *_dense(f"{name}o", f"{name}j"),
+        helper.make_node("Add", [source, f"{name}o"], [f"{name}r"]),
+        helper.make_node("LayerNormalization", [f"{name}r", "scale", "shift"], [f"{name}n"], axis=-1),
+        *_dense(f"{name}f", f"{name}n"),
+        helper.make_node("Relu", [f"{name}f"], [target]),
+    ]
+
+
+def _dense(name: str, source: str) -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("MatMul", [source, f"{name}w"], [f"{name}x"]),
+        helper.make_node("Add", [f"{name}x", f"{name}b"], [name]),
+    ]
+
+
+def _encoder_head(source: str, output: str) -> list[onnx.NodeProto]:
+    if output == "tokens":
+        return [helper.make_node("Identity", [source], ["last_hidden_state"])]
+    if output == "logit":
+        return [
+            helper.make_node("Gather", [source, "zero"], ["first"], axis=1),
+            helper.make_node("MatMul", ["first", "head"], ["logits"]),
+        ]
+    if output == "sum":
+        return [helper.make_node("ReduceSum", [source, "axis_1"], ["embedding"], keepdims=0)]
+    return [
+        helper.make_node("Unsqueeze", ["mask", "axis_2"], ["wide_mask"]),
+        helper.make_node("Mul", [source, "wide_mask"], ["shown"]),
+        helper.make_node("ReduceSum", ["shown", "axis_1"], ["summed"], keepdims=0),
+        helper.make_node("ReduceSum", ["mask", "axis_1"], ["count"], keepdims=1),
+        helper.make_node("Div", ["summed", "count"], ["embedding"]),
+    ]
+
+
 def write_tokenizer(folder: Path) -> None:
     """A tokenizer of whole words with [CLS] and [SEP], which prescribes padding and truncation."""
     vocabulary = {word: place for place, word in enumerate(WORDS)}

@@ -203,14 +203,12 @@ class DecodeLoop:
 
     def _end(self, job: Job, *, progress: Progress | None = None, error: MeshError | None = None) -> None:
         self._context.apply(self._scheduler.end(job))
-        self._answerer.forget(job)
         job.ended_s = time.monotonic()
         self._progress.append(progress or Progress(job, error=error))
 
     def _fail_running(self, error: MeshError) -> None:
         """Fail every running job and forget all cells; queued jobs go on afterwards."""
         for job in self._scheduler.drop_all():
-            self._answerer.forget(job)
             self._progress.append(Progress(job, error=error))
         self._context.clear()
 
@@ -219,7 +217,6 @@ class DecodeLoop:
             self._is_stopping = True
             arrived, self._inbox = self._inbox, []
         for job in (*arrived, *self._scheduler.waiting, *self._scheduler.running):
-            self._answerer.forget(job)
             self._progress.append(Progress(job, error=error))
 
     def _publish(self, rows: int) -> None:

@@ -15,17 +15,22 @@ from collections.abc import Callable
 
 from inference_mesh import telemetry
 from inference_mesh.errors import MeshError, ModelNotReadyError
+from workers.cgroup import memory_limit_bytes
 from workers.llama.answer import Answerer
 from workers.llama.decode_loop import DecodeLoop, StepReport
 from workers.llama.environment import thread_count
 from workers.llama.gguf_check import read_gguf
-from workers.llama.native import NativeModel
+from workers.llama.model_task import is_encoder
+from workers.llama.native import LoadTerms, NativeModel, has_gpu
 from workers.llama.native_context import BatchRow, ContextShape, DecodeStatus, NativeContext
+from workers.llama.placement import uses_gpu_memory
 from workers.llama.prefix_cache import PrefixCache
+from workers.llama.probe import try_file
 from workers.llama.prompt import PromptReader
 from workers.llama.request import RequestReader
 from workers.llama.scheduler import Scheduler
-from workers.llama.settings import MAX_SEQUENCES, LlamaSettings, cache_size
+from workers.llama.settings import MAX_SEQUENCES, CacheSize, LlamaSettings, cache_size
+from workers.llama.vocabulary import read_vocabulary
 
 log = telemetry.get_logger(__name__)
 
@@ -89,8 +94,8 @@ class DecodeThread:
 
     def _open_and_run(self) -> None:
         settings = self._settings
-        size = cache_size(settings, read_gguf(settings.path))
-        with contextlib.closing(NativeModel(settings.path)) as model:
+        size, terms = _checked(settings)
+        with contextlib.closing(NativeModel(settings.path, terms)) as model:
             context_tokens = min(size.context_tokens, model.trained_context)
             shape = _shape(settings, size.cells, model)
             with contextlib.closing(NativeContext(model, shape)) as context:
@@ -101,6 +106,17 @@ class DecodeThread:
                 loop.run()
 
 
+def _checked(settings: LlamaSettings) -> tuple[CacheSize, LoadTerms]:
+    """What the file and the machine allow, after the file was tried. Raises ModelNotReadyError."""
+    summary = read_gguf(settings.path)
+    if is_encoder(summary):
+        raise ModelNotReadyError(f"{settings.path.name} is an encoder: it can embed, and not generate text")
+    is_free = uses_gpu_memory(settings.placement, has_gpu=has_gpu())
+    size = cache_size(settings, summary, None if is_free else memory_limit_bytes())
+    is_sound = try_file(settings.path, "generate", summary, settings.probe)
+    return size, LoadTerms(settings.placement, checks_weights=not is_sound)
+
+
 def _shape(settings: LlamaSettings, cells: int, model: NativeModel) -> ContextShape:
     """A context with as many sequences again for idle prefixes as there are slots."""
     return ContextShape(
@@ -108,6 +124,7 @@ def _shape(settings: LlamaSettings, cells: int, model: NativeModel) -> ContextSh
         sequences=min(2 * settings.slots, MAX_SEQUENCES),
         batch_tokens=max(settings.batch_tokens, settings.slots + settings.prefill_chunk),
         threads=thread_count(model.parameter_count, settings.threads),
+        placement=settings.placement,
     )
 
 
@@ -120,10 +137,10 @@ def _assemble(
 ) -> tuple[RequestReader, DecodeLoop]:
     if not model.can_generate:
         raise ModelNotReadyError(f"{settings.path.name} is no decoder-only model: it cannot generate text")
-    pieces = model.pieces()
+    vocabulary = read_vocabulary(model)
     requests = RequestReader(
-        PromptReader(model, pieces, context_tokens),
-        pieces,
+        PromptReader(model, vocabulary, context_tokens),
+        vocabulary,
         context_tokens=context_tokens,
         default_max_tokens=settings.default_max_tokens,
     )
@@ -135,10 +152,10 @@ def _assemble(
     scheduler = Scheduler(
         cache,
         slots=settings.slots,
-        batch_tokens=max(settings.batch_tokens, settings.slots + settings.prefill_chunk),
+        batch_tokens=context.batch_tokens,
         prefill_chunk=settings.prefill_chunk,
     )
-    return requests, DecodeLoop(context, scheduler, Answerer(model, pieces, model.end_tokens()), report)
+    return requests, DecodeLoop(context, scheduler, Answerer(vocabulary), report)
 
 
 def _warm_up(context: NativeContext) -> None:

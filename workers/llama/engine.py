@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from inference_mesh import telemetry
 from inference_mesh.deadlines import remaining_s
 from inference_mesh.errors import (
     DeadlineExceededError,
+    InvalidInputError,
     ModelNotReadyError,
     OverloadedError,
     ShuttingDownError,
@@ -25,15 +26,15 @@ from workers.llama.decode_loop import StepReport
 from workers.llama.decode_thread import DecodeThread
 from workers.llama.job import Job, Progress
 from workers.llama.mailbox import Mailbox
-from workers.llama.request import monotonic_deadline
+from workers.llama.request import answer_count, is_quick_to_read, monotonic_deadline
 from workers.llama.settings import LlamaSettings
 from workers.llama.stages import stages_of
 from workers.observer import EngineObserver
 
 log = telemetry.get_logger(__name__)
 
-INLINE_BYTES = 4096
-"""Requests up to this size are tokenised on the event loop: a thread would cost more."""
+PIECES_APART_S = 0.005
+"""Least time between two pieces of a stream: a message costs more than the tokens of a fast model."""
 
 TYPICAL_REQUEST_S = 1.0
 """How long a request is taken to last before the first one ended."""
@@ -105,63 +106,80 @@ class LlamaEngine:
             await self._thread.close()
 
     async def _answers(self, request: EngineRequest) -> AsyncGenerator[Chunk]:
-        thread = self._admit()
+        count = answer_count(request.payload)
+        thread = self._admit(count)
         try:
-            job = await self._prepare(thread, request)
-            mailbox = self._mailboxes[job] = Mailbox(job)
-            try:
-                if job.text.is_stopped or job.made >= job.max_tokens:
-                    yield _nothing_left(job)
-                    return
+            jobs = await self._prepare(thread, request)
+        except BaseException:
+            self._admitted -= count
+            raise
+        mailbox = Mailbox(PIECES_APART_S)
+        self._mailboxes.update(dict.fromkeys(jobs, mailbox))
+        try:
+            if jobs[0].text.is_stopped or jobs[0].made >= jobs[0].max_tokens:
+                yield _nothing_left(jobs[0])
+                return
+            for job in jobs:
                 thread.opened.loop.submit(job)
-                yield Chunk(payload_pb2.Output(), prompt_tokens=job.prompt_length)
-                async for chunk in self._read(mailbox, request.deadline):
-                    yield chunk
-            finally:
-                if request.stages is not None:
-                    request.stages.extend(stages_of(job, time.monotonic()))
-                del self._mailboxes[job]
-                job.is_cancelled = True
-                thread.opened.loop.wake()
+            yield Chunk(payload_pb2.Output(), prompt_tokens=jobs[0].prompt_length)
+            async for chunk in self._read(mailbox, jobs, request.deadline):
+                yield chunk
         finally:
-            self._admitted -= 1
+            if request.stages is not None:
+                for job in jobs:
+                    request.stages.extend(stages_of(job, time.monotonic()))
+            self._leave(jobs)
+            thread.opened.loop.wake()
 
-    def _admit(self) -> DecodeThread:
+    def _admit(self, count: int) -> DecodeThread:
+        """Take so many answers on; each is counted until it ends."""
         if self._is_closing:
             raise ShuttingDownError("the worker is shutting down")
         if self._thread is None:
             raise ModelNotReadyError("the model is not loaded")
-        if self._admitted >= self._settings.slots + self._settings.max_queue:
+        most = self._settings.slots + self._settings.max_queue
+        if count > most:
+            raise InvalidInputError(f"n is {count}; this worker takes {most} answers at a time")
+        if self._admitted + count > most:
             raise OverloadedError(
                 f"the queue is full ({self._settings.max_queue} requests)",
                 retry_after_s=self._retry_after_s(),
             )
-        self._admitted += 1
+        self._admitted += count
         return self._thread
 
-    async def _prepare(self, thread: DecodeThread, request: EngineRequest) -> Job:
-        """The job of a request, made in a thread if it is large."""
+    def _leave(self, jobs: Sequence[Job]) -> None:
+        """Nobody waits for these jobs any more."""
+        for job in jobs:
+            job.is_cancelled = True
+            if self._mailboxes.pop(job, None) is not None:
+                self._admitted -= 1
+
+    async def _prepare(self, thread: DecodeThread, request: EngineRequest) -> list[Job]:
+        """The jobs of a request, made in a thread if that takes long."""
         remaining_s(request.deadline)
         arrived = time.monotonic()
         deadline = monotonic_deadline(request.deadline, asyncio.get_running_loop().time())
-        read = thread.opened.requests.job
-        if request.payload.ByteSize() <= INLINE_BYTES:
+        read = thread.opened.requests.jobs
+        if is_quick_to_read(request.payload):
             return read(request, deadline, arrived)
         return await asyncio.to_thread(read, request, deadline, arrived)
 
-    async def _read(self, mailbox: Mailbox, deadline: float | None) -> AsyncGenerator[Chunk]:
-        job = mailbox.job
-        while True:
+    async def _read(
+        self, mailbox: Mailbox, jobs: Sequence[Job], deadline: float | None
+    ) -> AsyncGenerator[Chunk]:
+        left = len(jobs)
+        while left:
             try:
                 async with asyncio.timeout_at(deadline):
-                    progress = await mailbox.take()
+                    arrived = await mailbox.take()
             except TimeoutError:
                 raise DeadlineExceededError("the deadline passed before the answer was complete") from None
-            if progress.is_last:
-                self._note_duration(job)
-                yield _last_chunk(progress)
-                return
-            yield _chunk(progress)
+            for progress in arrived:
+                if progress.is_last:
+                    left -= 1
+                    self._note_duration(progress.job)
+                yield _chunk(progress) if left else _last_chunk(progress, jobs)
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop, report: StepReport) -> None:
         """Pass a step's progress to the event loop; in the decode thread."""
@@ -180,6 +198,9 @@ class LlamaEngine:
             mailbox = self._mailboxes.get(progress.job)
             if mailbox is not None:
                 mailbox.put(progress)
+                if progress.is_last:
+                    del self._mailboxes[progress.job]
+                    self._admitted -= 1
 
     def _note_duration(self, job: Job) -> None:
         if job.ended_s is not None and job.started_s is not None:
@@ -192,34 +213,50 @@ class LlamaEngine:
 
 
 def _chunk(progress: Progress) -> Chunk:
+    job = progress.job
     generated = payload_pb2.Generated(
         text=progress.text,
         tokens=progress.tokens,
         finish_reason=progress.finish_reason,
         length_reason=progress.length_reason,
+        index=job.index,
     )
-    return Chunk(payload_pb2.Output(generate=generated), prompt_tokens=progress.job.prompt_length)
+    if progress.logprobs:
+        generated.logprobs.extend(progress.logprobs)
+    if progress.calls:
+        generated.tool_calls.extend(progress.calls)
+    if progress.is_last and job.text.is_stopped:
+        generated.stop_text = job.text.stop_text
+    return Chunk(payload_pb2.Output(generate=generated), prompt_tokens=job.prompt_length)
 
 
-def _last_chunk(progress: Progress) -> Chunk:
-    chunk, job = _chunk(progress), progress.job
+def _last_chunk(progress: Progress, jobs: Sequence[Job]) -> Chunk:
+    """The last piece of the last answer. The prompt is counted once, however many answers it has."""
+    chunk, first = _chunk(progress), jobs[0]
     usage = payload_pb2.Usage(
-        prompt_tokens=job.prompt_length, completion_tokens=job.made, cached_tokens=job.cached
+        prompt_tokens=first.prompt_length,
+        completion_tokens=sum(job.made for job in jobs),
+        cached_tokens=first.cached,
     )
-    return Chunk(chunk.output, chunk.prompt_tokens, usage, _timing(job))
+    return Chunk(chunk.output, chunk.prompt_tokens, usage, _timing(jobs))
 
 
-def _timing(job: Job) -> payload_pb2.Timing:
-    if job.started_s is None or job.ended_s is None:
+def _timing(jobs: Sequence[Job]) -> payload_pb2.Timing:
+    """From the first answer's start to the last one's end."""
+    arrived_s = jobs[0].arrived_s
+    started = [job.started_s for job in jobs if job.started_s is not None]
+    ended = [job.ended_s for job in jobs if job.ended_s is not None]
+    first = [job.first_token_s for job in jobs if job.first_token_s is not None]
+    if not started or not ended:
         return payload_pb2.Timing()
     return payload_pb2.Timing(
-        queue_s=job.started_s - job.arrived_s,
-        compute_s=job.ended_s - job.started_s,
-        first_token_s=0.0 if job.first_token_s is None else job.first_token_s - job.arrived_s,
+        queue_s=min(started) - arrived_s,
+        compute_s=max(ended) - min(started),
+        first_token_s=min(first) - arrived_s if first else 0.0,
     )
 
 
 def _nothing_left(job: Job) -> Chunk:
     """The end of a stream whose answer was delivered whole before it broke."""
     reason = payload_pb2.FINISH_REASON_STOP if job.text.is_stopped else payload_pb2.FINISH_REASON_LENGTH
-    return _last_chunk(Progress(job, finish_reason=reason))
+    return _last_chunk(Progress(job, finish_reason=reason), [job])

@@ -57,6 +57,7 @@ class GgufSummary:
     vocabulary_size: int
     parameter_count: int
     size_bytes: int
+    tensor_names: frozenset[str] = frozenset()
 
     @property
     def architecture(self) -> str:
@@ -68,15 +69,22 @@ class GgufSummary:
         """Tokens that the model was trained on at a time; 0 = the file does not say."""
         return self._number("context_length", 0)
 
-    def kv_bytes_per_token(self) -> int:
-        """Bytes that one token takes in an F16 KV cache, over all layers (an upper bound)."""
+    def of_architecture(self, key: str) -> Value | None:
+        """The metadata value of a key that begins with the architecture's name; None if absent."""
+        return self.metadata.get(f"{self.architecture}.{key}")
+
+    def kv_bytes_per_token(self, value_bytes: float = 2.0) -> int:
+        """Bytes that one token takes in the KV cache, over all layers (an upper bound).
+
+        value_bytes: of one number; 2 = F16.
+        """
         layers = self._number("block_count", 1)
         heads = self._number("attention.head_count", 1)
         width = self._number("embedding_length", 1) // max(heads, 1)
         per_head = self._number("attention.key_length", width) + self._number("attention.value_length", width)
         kv_heads = self.metadata.get(f"{self.architecture}.attention.head_count_kv", heads)
         total_heads = sum(int(n) for n in kv_heads) if isinstance(kv_heads, tuple) else int(kv_heads) * layers
-        return 2 * per_head * total_heads
+        return math.ceil(value_bytes * per_head * total_heads)
 
     def _number(self, key: str, default: int) -> int:
         value = self.metadata.get(f"{self.architecture}.{key}", default)
@@ -109,8 +117,11 @@ def _read(file: BinaryIO, size_bytes: int, name: str) -> GgufSummary:
         )
     metadata, vocabulary_size = _read_metadata(header, entry_count)
     _check_metadata(metadata)
-    parameters = _read_tensors(header, tensor_count, metadata, size_bytes)
-    return GgufSummary(metadata, vocabulary_size, parameters, size_bytes)
+    tensors = _read_tensors(header, tensor_count, metadata, size_bytes)
+    names = frozenset(tensor.name for tensor in tensors)
+    return GgufSummary(
+        metadata, vocabulary_size, sum(tensor.elements for tensor in tensors), size_bytes, names
+    )
 
 
 def _read_metadata(header: _Reader, count: int) -> tuple[dict[str, Value], int]:
@@ -163,7 +174,9 @@ def _is_count(value: Value) -> bool:
     return all(isinstance(number, int) and number >= 0 for number in numbers) and any(numbers)
 
 
-def _read_tensors(header: _Reader, count: int, metadata: Mapping[str, Value], size_bytes: int) -> int:
+def _read_tensors(
+    header: _Reader, count: int, metadata: Mapping[str, Value], size_bytes: int
+) -> list[_Tensor]:
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
         raise _DamagedError(f"general.alignment is {alignment}; it must be a power of two")
@@ -176,7 +189,7 @@ def _read_tensors(header: _Reader, count: int, metadata: Mapping[str, Value], si
             raise _DamagedError(f"tensor {tensor.name!r} is not aligned")
         if data_start + tensor.offset + tensor.size_bytes > size_bytes:
             raise _DamagedError(f"it ends before tensor {tensor.name!r} does (truncated file?)")
-    return sum(tensor.elements for tensor in tensors)
+    return tensors
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,8 +10,12 @@ import dataclasses
 
 from inference_mesh.errors import MeshError
 from inference_mesh.v1 import payload_pb2
+from workers.llama.gbnf.state import GrammarState
+from workers.llama.logprobs import TokenLogprobs
 from workers.llama.sampling import SamplingParams
 from workers.llama.text_stream import TextStream
+from workers.llama.tools.call_stream import ToolCallStream
+from workers.llama.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -20,9 +24,11 @@ class Job:
 
     prompt_length: tokens of the prompt itself. max_tokens: length limit of the answer, with
     what the caller already had; length_reason: whose limit it is. deadline and the times in
-    seconds of `time.monotonic()`. turn_s: its place in the queue, the lowest first. grammar:
-    GBNF that the answer must match; empty = free text. steps: batches that it had a part in;
-    step_rows: jobs in all of those together.
+    seconds of `time.monotonic()`. turn_s: its place in the queue, the lowest first. grammar: what
+    the answer must match; None = free text. calls: reads function calls; None = there are no tools.
+    logprobs: None = nobody asks for them. index: of the answers of one request; siblings: the same
+    object in all of those, None = it is alone. vocabulary: None = the model's. steps: batches that
+    it had a part in; step_rows: jobs in all of those together.
     """
 
     tokens: list[int]
@@ -35,7 +41,12 @@ class Job:
     length_reason: payload_pb2.LengthReason = payload_pb2.LENGTH_REASON_MAX_TOKENS
     tenant: str = ""
     deadline: float | None = None
-    grammar: str = ""
+    grammar: GrammarState | None = None
+    calls: ToolCallStream | None = None
+    logprobs: TokenLogprobs | None = None
+    index: int = 0
+    siblings: object = None
+    vocabulary: Vocabulary | None = None
     is_cancelled: bool = False
     sequence: int = -1
     computed: int = 0
@@ -63,10 +74,10 @@ class Job:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:
-    """What one step brought one job: final text and tokens, or its end.
+    """What one step brought one job: final text, calls and tokens, or its end.
 
-    finish_reason is set in the last one of a job that ended well, error in that of one
-    that did not.
+    logprobs: one for each token, where they are asked for. finish_reason is set in the last one of a
+    job that ended well, error in that of one that did not.
     """
 
     job: Job
@@ -74,6 +85,8 @@ class Progress:
     tokens: tuple[int, ...] = ()
     finish_reason: payload_pb2.FinishReason = payload_pb2.FINISH_REASON_UNSPECIFIED
     error: MeshError | None = None
+    calls: tuple[payload_pb2.ToolCall, ...] = ()
+    logprobs: tuple[payload_pb2.TokenLogprob, ...] = ()
 
     @property
     def length_reason(self) -> payload_pb2.LengthReason:

@@ -63,35 +63,46 @@ _FORMATS = {"date": "date", "time": "time", "date-time": 'date "T" time', "uuid"
 
 def json_grammar(schema: str) -> str:
     """GBNF whose root matches the schema. Raises InvalidInputError naming what is wrong."""
+    root, rules = schema_rules(schema, "json_schema", "r")
+    return gbnf(root, rules)
+
+
+def gbnf(root: str, rules: Mapping[str, str]) -> str:
+    """The text of a grammar, with the rules that schemas share. root: an expression."""
+    named = {"root": root, **rules, **_SHARED_RULES}
+    return "\n".join(f"{name} ::= {expression}" for name, expression in named.items())
+
+
+def schema_rules(schema: str, field: str, prefix: str) -> tuple[str, dict[str, str]]:
+    """An expression that matches the schema, and the rules that it needs, by name.
+
+    field: of the request, for errors. prefix: of the rules' names. Raises InvalidInputError.
+    """
     if len(schema.encode()) > MAX_SCHEMA_BYTES:
-        raise InvalidInputError(f"json_schema is larger than {MAX_SCHEMA_BYTES} bytes")
+        raise InvalidInputError(f"{field} is larger than {MAX_SCHEMA_BYTES} bytes")
     try:
         document = strict_json.loads(schema.encode())
     except InvalidInputError as error:
-        raise InvalidInputError(f"json_schema is not JSON: {error.message}") from error
-    grammar = _Grammar(document)
-    root = grammar.expression(document, "json_schema", 0)
-    return grammar.text(root)
+        raise InvalidInputError(f"{field} is not JSON: {error.message}") from error
+    grammar = _Grammar(document, field, prefix)
+    return grammar.expression(document, field, 0), grammar.rules
 
 
 class _Grammar:
     """The rules made so far for one schema document."""
 
-    def __init__(self, document: object) -> None:
+    def __init__(self, document: object, field: str, prefix: str) -> None:
         self._document = document
-        self._rules: dict[str, str] = {}
+        self._field = field
+        self._prefix = prefix
+        self.rules: dict[str, str] = {}
         self._references: dict[str, str] = {}
         self._repetitions = 0
-
-    def text(self, root: str) -> str:
-        """All rules, one a line."""
-        rules = {"root": root, **self._rules, **_SHARED_RULES}
-        return "\n".join(f"{name} ::= {expression}" for name, expression in rules.items())
 
     def expression(self, schema: object, where: str, depth: int) -> str:
         """The grammar expression of one schema; `where` names it in errors."""
         if depth > MAX_DEPTH:
-            raise InvalidInputError(f"json_schema is nested deeper than {MAX_DEPTH}")
+            raise InvalidInputError(f"{self._field} is nested deeper than {MAX_DEPTH}")
         if schema is True:
             return "value"
         if not isinstance(schema, Mapping):
@@ -100,9 +111,9 @@ class _Grammar:
         if "$ref" in schema:
             return self._reference(schema["$ref"], where, depth)
         if "const" in schema:
-            return _literal(schema["const"])
+            return literal(schema["const"])
         if "enum" in schema:
-            return self._rule(" | ".join(_literal(item) for item in _enumerated(schema, where)))
+            return self._rule(" | ".join(literal(item) for item in _enumerated(schema, where)))
         for key in ("anyOf", "oneOf"):
             if key in schema:
                 return self._either(_list(schema[key], f"{where}.{key}"), f"{where}.{key}", depth)
@@ -138,8 +149,8 @@ class _Grammar:
             raise InvalidInputError(f"{where}.$ref must point into this schema, e.g. #/$defs/name")
         if target not in self._references:
             name = self._references[target] = self._reserve()
-            self._rules[name] = self.expression(self._resolve(target, where), target, depth + 1)
-            _refuse_cycle(self._rules, name, target)
+            self.rules[name] = self.expression(self._resolve(target, where), target, depth + 1)
+            _refuse_cycle(self.rules, name, f"{self._field}: {target!r}")
         return self._references[target]
 
     def _resolve(self, target: str, where: str) -> object:
@@ -158,7 +169,7 @@ class _Grammar:
         if not named:
             return self._map(schema.get("additionalProperties", True), where, depth)
         members = {
-            name: self._rule(f'{_literal(name)} ":" sp {self.expression(item, f"{where}.{name}", depth + 1)}')
+            name: self._rule(f'{literal(name)} ":" sp {self.expression(item, f"{where}.{name}", depth + 1)}')
             for name, item in named.items()
         }
         optional = [members[name] for name in members if name not in required]
@@ -216,20 +227,20 @@ class _Grammar:
         self._repetitions += max(least, most or 0)
         if self._repetitions > 2 * MAX_REPETITIONS:
             raise InvalidInputError(
-                f"json_schema asks for more than {2 * MAX_REPETITIONS} counted items in all"
+                f"{self._field} asks for more than {2 * MAX_REPETITIONS} counted items in all"
             )
         return least, most
 
     def _rule(self, expression: str) -> str:
         name = self._reserve()
-        self._rules[name] = expression
+        self.rules[name] = expression
         return name
 
     def _reserve(self) -> str:
-        if len(self._rules) >= MAX_RULES:
-            raise InvalidInputError(f"json_schema needs more than {MAX_RULES} grammar rules")
-        name = f"r{len(self._rules)}"
-        self._rules[name] = ""
+        if len(self.rules) >= MAX_RULES:
+            raise InvalidInputError(f"{self._field} needs more than {MAX_RULES} grammar rules")
+        name = f"{self._prefix}{len(self.rules)}"
+        self.rules[name] = ""
         return name
 
 
@@ -270,14 +281,14 @@ def _implied_type(schema: Mapping[str, object]) -> str | None:
     return next((kind for kind, keywords in _BY_TYPE.items() if keywords & set(schema)), None)
 
 
-def _refuse_cycle(rules: Mapping[str, str], name: str, target: str) -> None:
-    """A reference that leads only to itself has no text; llama.cpp calls it left recursion."""
+def _refuse_cycle(rules: Mapping[str, str], name: str, where: str) -> None:
+    """A reference that leads only to itself has no text."""
     seen = set()
     while name in rules and name not in seen:
         seen.add(name)
         name = rules[name]
     if name in seen:
-        raise InvalidInputError(f"json_schema: {target!r} refers only to itself")
+        raise InvalidInputError(f"{where} refers only to itself")
 
 
 def _integer(schema: Mapping[str, object], where: str) -> str:
@@ -328,7 +339,7 @@ def _mapping(value: object, where: str) -> Mapping[str, object]:
     return value
 
 
-def _literal(value: object) -> str:
+def literal(value: object) -> str:
     """The grammar's literal of a value's JSON text."""
     text = json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

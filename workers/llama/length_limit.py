@@ -19,12 +19,19 @@ class LengthLimit(NamedTuple):
 
 
 def length_limit(
-    prompt_tokens: int, *, asked: int, clamp: int, token_budget: int | None, context_tokens: int
+    prompt_tokens: int,
+    *,
+    asked: int,
+    clamp: int,
+    token_budget: int | None,
+    context_tokens: int,
+    answers: int = 1,
 ) -> LengthLimit:
     """The nearest limit; of equal ones the caller's own, then the context, then the clamp.
 
-    asked: by the request, or the default. clamp: 0 = none. token_budget: of prompt and answer
-    together. Raises InputTooLongError or TokenBudgetError if there is no room for one token.
+    asked: by the request, or the default. clamp: 0 = none. token_budget: of prompt and answers
+    together, of which each answer gets the same share; the other limits hold for each answer.
+    Raises InputTooLongError or TokenBudgetError if there is no room for one token.
     """
     room = context_tokens - prompt_tokens
     if room < 1:
@@ -38,10 +45,15 @@ def length_limit(
     if clamp:
         limits.append(LengthLimit(clamp, payload_pb2.LENGTH_REASON_CLAMP))
     if token_budget is not None:
-        limits.append(LengthLimit(token_budget - prompt_tokens, payload_pb2.LENGTH_REASON_TOKEN_BUDGET))
+        share = (token_budget - prompt_tokens) // answers
+        limits.append(LengthLimit(share, payload_pb2.LENGTH_REASON_TOKEN_BUDGET))
     nearest = min(limits, key=lambda limit: limit.tokens)
     if nearest.tokens < 1:
         raise TokenBudgetError(
-            f"the prompt has {prompt_tokens} tokens; the budget holds {token_budget} with the answer"
+            f"the prompt has {prompt_tokens} tokens; the budget holds {token_budget} with {_told(answers)}"
         )
     return nearest
+
+
+def _told(answers: int) -> str:
+    return "the answer" if answers == 1 else f"{answers} answers"

@@ -1,7 +1,7 @@
 """llama.cpp's model and vocabulary, with types.
 
 Owns the ctypes calls that concern a model, and the log of the native library. Nothing
-untyped leaves this module, `native_context` and `native_grammar`. The vocabulary may be used
+untyped leaves this module and `native_context`. The vocabulary may be used
 from any thread; a context belongs to one.
 """
 
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import functools
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,12 @@ import numpy as np
 
 from inference_mesh import telemetry
 from inference_mesh.errors import ModelNotReadyError, ShuttingDownError
+from workers.llama.placement import Placement, place_model
 
 log = telemetry.get_logger(__name__)
+
+PROGRESS_S = 10.0
+"""A loading that takes longer says how far it is."""
 
 _WARNING, _ERROR = 3, 4
 """Levels of ggml.h; the binding's own comment numbers them otherwise."""
@@ -60,17 +66,50 @@ def _forward_log(level: int, text: bytes | None, _data: object) -> None:
         log.warning("llama.cpp", message=message)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class LoadTerms:
+    """How a model is loaded. checks_weights: every weight is looked at, a ninth of the CPU time more."""
+
+    placement: Placement = dataclasses.field(default_factory=Placement)
+    checks_weights: bool = True
+
+
+def has_gpu() -> bool:
+    """True if this build of llama.cpp finds a GPU here."""
+    return bool(llama().llama_supports_gpu_offload())
+
+
+class _Progress:
+    """Tells the log how far a long loading is; called by llama.cpp in the loading thread."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._told_s = time.monotonic()
+
+    def __call__(self, share: float, _data: object) -> bool:
+        """share: 0 to 1. True: go on."""
+        now_s = time.monotonic()
+        if now_s - self._told_s >= PROGRESS_S:
+            self._told_s = now_s
+            log.info("loading", file=self._file, percent=round(100 * share))
+        return True
+
+
 class NativeModel:
     """A loaded model: its weights, vocabulary and metadata."""
 
-    def __init__(self, path: Path) -> None:
-        """Load it and check every weight; blocks. Raises ModelNotReadyError."""
+    def __init__(self, path: Path, terms: LoadTerms = LoadTerms()) -> None:
+        """Load it; blocks. Raises ModelNotReadyError."""
         self._llama = llama()
         params = self._llama.llama_model_default_params()
-        params.check_tensors = True
+        params.check_tensors = terms.checks_weights
+        shares = place_model(params, terms.placement, self._llama)
+        progress = self._llama.llama_progress_callback(_Progress(path.name))
+        params.progress_callback = progress
         self.handle = self._llama.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:
             raise ModelNotReadyError(f"llama.cpp cannot load {path.name}; the worker's log says why")
+        del shares, progress  # they had to live as long as the loading
         self.vocabulary = self._llama.llama_model_get_vocab(self.handle)
         self.vocabulary_size = int(self._llama.llama_vocab_n_tokens(self.vocabulary))
         self._readers = 0
@@ -128,6 +167,26 @@ class NativeModel:
         """The model's own chat template (Jinja); empty if it has none."""
         template = self._llama.llama_model_chat_template(self.handle, None)
         return (template or b"").decode("utf-8", errors="replace")
+
+    def named_template(self, name: str) -> str:
+        """The template that the file has under a name of its own; empty if it has none."""
+        template = self._llama.llama_model_chat_template(self.handle, name.encode())
+        return (template or b"").decode("utf-8", errors="replace")
+
+    @property
+    def adds_begin_token(self) -> bool:
+        """True if tokenising with special tokens puts the begin-of-text token first."""
+        return bool(self._llama.llama_vocab_get_add_bos(self.vocabulary))
+
+    @property
+    def adds_separator(self) -> bool:
+        """True if the model wants a separator between two texts."""
+        return bool(self._llama.llama_vocab_get_add_sep(self.vocabulary))
+
+    @property
+    def separator_token(self) -> int:
+        """Id of the token between two texts; -1 if there is none."""
+        return int(self._llama.llama_vocab_sep(self.vocabulary))
 
     @property
     def adds_end_token(self) -> bool:

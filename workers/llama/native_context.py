@@ -9,14 +9,17 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import enum
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from inference_mesh.errors import ModelNotReadyError
 from workers.llama.native import NativeModel, llama
+from workers.llama.placement import Placement, place_context
 from workers.llama.prefix_cache import CellOperation, CopyCells, TrimCells
 from workers.llama.sampling import FloatArray
+from workers.llama.thread_choice import ThreadChoice
 
 
 class DecodeStatus(enum.Enum):
@@ -28,14 +31,18 @@ class DecodeStatus(enum.Enum):
     FAILED = "failed"
 
 
+_BY_CODE = {0: DecodeStatus.DONE, 1: DecodeStatus.CACHE_FULL, 2: DecodeStatus.ABORTED}
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class ContextShape:
-    """How large a context is. cells: of the KV cache, shared by all sequences."""
+    """How large a context is. cells: of the KV cache, shared by all sequences. threads: most of a step."""
 
     cells: int
     sequences: int
     batch_tokens: int
     threads: int
+    placement: Placement = dataclasses.field(default_factory=Placement)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +70,10 @@ class NativeContext:
         self._memory = self._llama.llama_get_memory(self._handle)
         self._logits_type = ctypes.c_float * model.vocabulary_size
         self._batch = _BatchArrays(shape.batch_tokens)
+        # Fewer than asked for if there are fewer cells; more tokens in one step abort the process.
+        self.batch_tokens = min(shape.batch_tokens, int(self._llama.llama_n_batch(self._handle)))
+        self._threads = shape.threads
+        self._choice = ThreadChoice(shape.threads)
 
     def _params(self, shape: ContextShape) -> object:
         params = self._llama.llama_context_default_params()
@@ -76,10 +87,7 @@ class NativeContext:
         params.kv_unified = True
         params.swa_full = True
         params.no_perf = True
-        # With flash attention the logits of a token depend on how its sequence was cut into steps,
-        # by up to 1.0 on tiny-chat (0.2 without it, at the same speed): a resumed answer would
-        # leave its way. Cells of 32 bits would be exact, at less than half the speed.
-        params.flash_attn_type = self._llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        place_context(params, shape.placement, self._llama)
         return params
 
     def abort_when(self, must_abort: Callable[[], bool]) -> None:
@@ -99,9 +107,19 @@ class NativeContext:
 
         At CACHE_FULL nothing changed. At ABORTED some cells may have been written.
         """
-        status = int(self._llama.llama_decode(self._handle, self._batch.fill(rows)))
-        by_code = {0: DecodeStatus.DONE, 1: DecodeStatus.CACHE_FULL, 2: DecodeStatus.ABORTED}
-        return by_code.get(status, DecodeStatus.FAILED)
+        batch = self._batch.fill(rows)
+        tokens = self._batch.tokens
+        self._use_threads(self._choice.threads(tokens))
+        started = time.monotonic()
+        status = _BY_CODE.get(self._llama.llama_decode(self._handle, batch), DecodeStatus.FAILED)
+        if status is DecodeStatus.DONE:
+            self._choice.observe(tokens, self._threads, time.monotonic() - started)
+        return status
+
+    def _use_threads(self, count: int) -> None:
+        if count != self._threads:
+            self._threads = count
+            self._llama.llama_set_n_threads(self._handle, count, count)
 
     def logits(self, row: int) -> FloatArray:
         """Logits of the last token of the batch's row `row`; a view until the next decode."""
@@ -136,6 +154,8 @@ class _BatchArrays:
         self._sequence_pointers = np.ascontiguousarray(addresses, dtype=np.uint64)
         self._count_up = np.arange(capacity, dtype=np.int32)
         self._last: list[int] = []
+        self.tokens = 0
+        """In the batch that was filled last."""
         self._batch = self._make_batch()
 
     def _make_batch(self) -> object:
@@ -164,7 +184,7 @@ class _BatchArrays:
             self._wants[end - 1] = row.wants_logits
             self._last.append(end - 1)
             at = end
-        self._batch.n_tokens = at  # type: ignore[attr-defined]
+        self.tokens = self._batch.n_tokens = at  # type: ignore[attr-defined]
         return self._batch
 
     def last_index(self, row: int) -> int:

@@ -6,8 +6,11 @@ long a newcomer, a neighbour's next token and a freed slot wait. Pure: seconds a
 
 from __future__ import annotations
 
-MIN_TOKENS = 32
+MIN_TOKENS = 16
 """Fewer in a step would cost more in reading the weights than they save in waiting."""
+
+BESIDE_PROMPTS = 2.0
+"""How many times as long as without prompts a step may take that has next tokens of others in it."""
 
 _WEIGHT = 0.3
 """Of the newest step in the estimate."""
@@ -18,6 +21,16 @@ class PrefillPace:
 
     def __init__(self) -> None:
         self._seconds_per_token = 0.0
+        self._decode_s = 0.0
+
+    def observe_decode(self, seconds: float) -> None:
+        """Note a step without prompts."""
+        is_first = self._decode_s == 0
+        self._decode_s += (1.0 if is_first else _WEIGHT) * (seconds - self._decode_s)
+
+    def shared_step_s(self, most_s: float) -> float:
+        """How long a step may take that others' next tokens wait for, at most `most_s`."""
+        return min(most_s, BESIDE_PROMPTS * self._decode_s) if self._decode_s else most_s
 
     def observe(self, tokens: int, seconds: float) -> None:
         """Note a step with so many tokens; short ones say nothing of prompts and are left out."""

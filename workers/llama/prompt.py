@@ -10,20 +10,22 @@ from collections.abc import Sequence
 
 from inference_mesh.errors import InputTooLongError, InvalidInputError
 from inference_mesh.v1 import payload_pb2
-from workers.llama.chat_template import ChatTemplate, Segment
+from workers.llama.chat_template import ChatTemplate, Message, Segment
 from workers.llama.native import NativeModel
+from workers.llama.tools.tool_set import MAX_CALLS, ToolSet, call_document, check_id
+from workers.llama.vocabulary import Vocabulary
 
 
 class PromptReader:
     """Reads prompts for one model."""
 
-    def __init__(self, model: NativeModel, pieces: Sequence[bytes], context_tokens: int) -> None:
+    def __init__(self, model: NativeModel, vocabulary: Vocabulary, context_tokens: int) -> None:
         """context_tokens: prompt and answer together; the answer needs at least one."""
         self._model = model
         self._limit = context_tokens - 1
-        names = [_text(model, token) for token in sorted(model.control_tokens())]
+        names = list(vocabulary.control_names.values())
         longest_name = max((len(name.encode()) for name in names), default=0)
-        self._longest_piece = max(longest_name, max(map(len, pieces), default=0), 1)
+        self._longest_piece = max(longest_name, max(map(len, vocabulary.pieces), default=0), 1)
         self._begin_text = _text(model, model.begin_token)
         self._template = ChatTemplate(
             model.chat_template,
@@ -33,14 +35,23 @@ class PromptReader:
             render_known=model.apply_known_template,
         )
 
-    def tokens(self, request: payload_pb2.Generate) -> list[int]:
-        """The prompt's tokens, at least one. Raises InvalidInputError, InputTooLongError."""
+    @property
+    def template(self) -> str:
+        """The text of the model's chat template; empty if it has none."""
+        return self._template.source
+
+    def tokens(self, request: payload_pb2.Generate, tools: ToolSet | None = None) -> list[int]:
+        """The prompt's tokens, at least one. tools: what a chat's template shows to the model.
+
+        Raises InvalidInputError, InputTooLongError, UnsupportedError.
+        """
         kind = request.WhichOneof("input")
         if kind == "prompt":
             tokens = self._tokenize([Segment(request.prompt, may_steer=True)] if request.prompt else [])
         elif kind == "chat":
-            messages = [(message.role, message.content) for message in request.chat.messages]
-            tokens = self._tokenize(self._template.render(messages))
+            messages = [_message(message, index) for index, message in enumerate(request.chat.messages)]
+            documents = tools.documents() if tools is not None else ()
+            tokens = self._tokenize(self._template.render(messages, documents))
         elif kind == "tokens":
             self._check_length(len(request.tokens.ids))
             tokens = self.checked_ids(request.tokens.ids, "tokens.ids")
@@ -79,6 +90,22 @@ class PromptReader:
             raise InputTooLongError(
                 f"the prompt has {bound}{count} tokens; the model takes at most {self._limit}"
             )
+
+
+def _message(message: payload_pb2.ChatMessage, index: int) -> Message:
+    """A message as the template takes it. Raises InvalidInputError."""
+    where = f"chat.messages[{index}]"
+    if message.tool_calls and message.role != "assistant":
+        raise InvalidInputError(f"{where}.tool_calls are taken with role 'assistant' only")
+    if message.tool_call_id and message.role != "tool":
+        raise InvalidInputError(f"{where}.tool_call_id is taken with role 'tool' only")
+    if len(message.tool_calls) > MAX_CALLS:
+        raise InvalidInputError(
+            f"{where}.tool_calls has {len(message.tool_calls)} entries; allowed: at most {MAX_CALLS}"
+        )
+    check_id(message.tool_call_id, f"{where}.tool_call_id")
+    calls = [call_document(call, f"{where}.tool_calls[{at}]") for at, call in enumerate(message.tool_calls)]
+    return Message(message.role, message.content, calls, message.tool_call_id)
 
 
 def _text(model: NativeModel, token: int) -> str:

@@ -22,6 +22,7 @@ from inference_mesh.v1 import payload_pb2
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 REPETITION_WINDOW = 64
 MAX_LOGIT_BIAS = 300
@@ -64,6 +65,14 @@ def sampling_params(message: payload_pb2.Sampling, vocabulary_size: int) -> Samp
         raise InvalidInputError("sampling.top_p and sampling.repetition_penalty must be greater than 0")
     _check_bias(params.logit_bias, vocabulary_size)
     return params
+
+
+def with_seed_of(params: SamplingParams, index: int) -> SamplingParams:
+    """The parameters of the answer `index` of several: that of the first is the seed itself.
+
+    The step is odd and large: the second answer of one seed is not the first of the next.
+    """
+    return dataclasses.replace(params, seed=(params.seed + index * 0x9E3779B9) & 0xFFFFFFFF)
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:

@@ -19,7 +19,11 @@ from workers.llama.prefix_cache import CellOperation, PrefixCache, common_prefix
 
 LONE_STEP_S = 0.25
 SHARED_STEP_S = 0.1
-"""How long a step with prompt tokens may take, for one job alone and for several."""
+"""How long a step with prompt tokens may take: while nobody generates, and while somebody does."""
+
+SETTLED_TOKENS = 4
+"""A stream with fewer tokens than this waits for the prompts that came with it: of a burst all begin
+sooner, and all take part in the steps that follow."""
 
 MIN_SHARED_TOKENS = 32
 """A prompt waits for another's prefill when it saves at least this many tokens."""
@@ -45,8 +49,8 @@ class Scheduler:
     def __init__(self, cache: PrefixCache, *, slots: int, batch_tokens: int, prefill_chunk: int) -> None:
         """Begin without jobs.
 
-        batch_tokens: the most tokens of a step. prefill_chunk: of them prompt tokens, when more
-        than one job is at work.
+        batch_tokens: the most tokens of a step. prefill_chunk: of them prompt tokens, when another
+        job generates.
         """
         self._cache = cache
         self._slots = slots
@@ -113,7 +117,10 @@ class Scheduler:
 
     def computed(self, rows: Sequence[StepRow], seconds: float) -> None:
         """Note that a step was computed, and how long it took."""
-        self._pace.observe(sum(row.count for row in rows), seconds)
+        if any(row.job.is_prefilling for row in rows):
+            self._pace.observe(sum(row.count for row in rows), seconds)
+        else:
+            self._pace.observe_decode(seconds)
         for row in rows:
             row.job.computed = row.start + row.count
             self._cache.computed(row.job.sequence, row.job.computed)
@@ -160,8 +167,8 @@ class Scheduler:
 
     def _prefill_budget(self) -> int:
         """The most prompt tokens of the next step."""
-        if len(self._running) > 1:
-            return self._pace.tokens_within(SHARED_STEP_S, self._prefill_chunk)
+        if any(not job.is_prefilling and job.made >= SETTLED_TOKENS for job in self._running):
+            return self._pace.tokens_within(self._pace.shared_step_s(SHARED_STEP_S), self._prefill_chunk)
         return self._pace.tokens_within(LONE_STEP_S, self._batch_tokens)
 
     def _awaits_prefill(self, job: Job) -> bool:
@@ -172,11 +179,14 @@ class Scheduler:
         for other in self._shareable(job):
             limit = min(len(other.tokens), len(job.tokens)) - 1
             expected = common_prefix(other.tokens, job.tokens, limit)
-            if expected < MIN_SHARED_TOKENS:
+            # Answers to one request wait for any prompt: it is computed once.
+            is_sibling = job.siblings is not None and job.siblings is other.siblings
+            least = 1 if is_sibling else MIN_SHARED_TOKENS
+            if expected < least:
                 continue
             if available is None:
                 available = self._cache.match_length(job.tokens, job.tenant)
-            if expected - available >= MIN_SHARED_TOKENS:
+            if expected - available >= least:
                 return True
         return False
 

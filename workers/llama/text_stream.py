@@ -32,6 +32,8 @@ class TextStream:
         self._unsent: deque[tuple[int, int]] = deque()
         self.is_stopped = False
         """True once a stop text occurred; nothing may be added then."""
+        self.stop_text = ""
+        """Which one it was."""
 
     def pass_over(self, pieces: Sequence[bytes]) -> None:
         """Take the bytes of the first tokens as sent: the reader has their text, and them.
@@ -112,8 +114,12 @@ class TextStream:
 
     def _find_stop(self) -> int | None:
         """Where the first stop text begins."""
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        return min(found, default=None)
+        found = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if not found:
+            return None
+        at, stop = min(found)
+        self.stop_text = stop.decode("utf-8")
+        return at
 
     def _stop_beginning(self) -> int:
         """Length of what precedes the longest end of the held bytes that may become a stop text."""

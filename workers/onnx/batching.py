@@ -34,12 +34,14 @@ class Limits:
     """What a batch may hold; a single row is served even if it exceeds them.
 
     max_tokens: lines x longest length, padding included. max_lines: lines. max_padding:
-    tokens of padding in all; what a run costs by itself, in tokens. window: rows looked at.
+    tokens of padding in all; what a run costs by itself, in tokens. enough_tokens: a batch of so
+    many tokens, without padding, takes no more rows. window: rows looked at.
     """
 
     max_tokens: int
     max_lines: int
     max_padding: int
+    enough_tokens: int = 2**31
     window: int = 128
 
 
@@ -109,7 +111,8 @@ class _Batch:
         padded = lines * max(self._longest, row.length)
         tokens = self._tokens + row.lines * row.length
         return (
-            lines <= self._limits.max_lines
+            self._tokens < self._limits.enough_tokens
+            and lines <= self._limits.max_lines
             and padded <= self._limits.max_tokens
             and padded - tokens <= self._limits.max_padding
         )

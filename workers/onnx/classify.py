@@ -11,7 +11,8 @@ from inference_mesh.v1 import payload_pb2
 from workers.onnx.model_files import Activation
 from workers.onnx.rows import Work
 from workers.onnx.text_rows import FloatArray, TextRows, text_row
-from workers.onnx.tokenizer import LARGE_CHARACTERS, Tokenizer, check_texts
+from workers.onnx.tokenizer import Tokenizer
+from workers.text_tasks.texts import LARGE_CHARACTERS, check_texts
 
 
 class ClassifyTask:
@@ -33,10 +34,11 @@ class ClassifyTask:
         """A row for each text. Raises InvalidInputError, InputTooLongError."""
         texts = payload.classify.texts
         check_texts(texts, "texts")
-        rows = [
-            text_row(index, self._tokenizer.encode(text, f"texts[{index}]"))
-            for index, text in enumerate(texts)
-        ]
+        if payload.classify.truncate:
+            encodings = [self._tokenizer.encode_cut(text) for text in texts]
+        else:
+            encodings = [self._tokenizer.encode(text, f"texts[{index}]") for index, text in enumerate(texts)]
+        rows = [text_row(index, encoding) for index, encoding in enumerate(encodings)]
         return Work(self._kind, rows, prompt_tokens=sum(row.length for row in rows))
 
     def decode(self, payload: payload_pb2.Payload, results: Sequence[Any]) -> payload_pb2.Output:

@@ -6,7 +6,6 @@ Owns a model's life and the way of a request: admit, encode, compute, decode.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
@@ -22,17 +21,13 @@ from inference_mesh.errors import (
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from workers.engine import Chunk, EngineRequest, Load
 from workers.observer import EngineObserver
-from workers.onnx.batching import Limits
+from workers.onnx.batch_limits import batch_limits
 from workers.onnx.loading import LoadedModel, load_model
 from workers.onnx.rows import Task, Work
 from workers.onnx.scheduler import Scheduler, Ticket
-from workers.onnx.settings import OnnxSettings, Provider
+from workers.onnx.settings import OnnxSettings
 
 T = TypeVar("T")
-
-# What a run costs by itself. CPU: all-MiniLM-L6-v2, 8 and 14 were best of 8 to 45 at 32
-# concurrent texts of 5 to 60 tokens. CUDA: an estimate, not measured.
-MAX_PADDING_TOKENS: dict[Provider, int] = {"cpu": 14, "cuda": 2048}
 
 
 class OnnxEngine:
@@ -43,6 +38,7 @@ class OnnxEngine:
         self._observer = observer
         self._loaded: LoadedModel | None = None
         self._scheduler: Scheduler | None = None
+        self._slots = 0
         self._is_closed = False
 
     @property
@@ -58,11 +54,8 @@ class OnnxEngine:
         """Check the files, load the model and run it once. Raises ModelNotReadyError with the reason."""
         settings = self._settings
         self._loaded = await asyncio.to_thread(load_model, settings)
-        limits = Limits(
-            max_tokens=settings.max_batch_tokens,
-            max_lines=settings.max_batch_rows,
-            max_padding=MAX_PADDING_TOKENS[settings.provider],
-        )
+        self._slots = self._loaded.model.slots
+        limits = batch_limits(settings, is_unpadded=self._loaded.is_unpadded)
         self._scheduler = Scheduler(self._loaded.sessions, limits, settings.max_queue, self._observer)
 
     async def submit(self, request: EngineRequest) -> AsyncIterator[Chunk]:
@@ -82,7 +75,7 @@ class OnnxEngine:
         """How busy the engine is at this moment."""
         if self._scheduler is None:
             return Load(utilization=0.0, queued=0, running=0)
-        return dataclasses.replace(self._scheduler.load_now(), slots=self.model.slots)
+        return self._scheduler.load_now(self._slots)
 
     async def close(self) -> None:
         """Fail what runs with ShuttingDownError, stop the threads, free the model."""

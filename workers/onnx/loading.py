@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from inference_mesh import telemetry
 from inference_mesh.errors import MeshError, ModelNotReadyError
@@ -15,6 +16,7 @@ from workers.onnx.classify import ClassifyTask
 from workers.onnx.embed import EmbedTask
 from workers.onnx.model_check import check_model
 from workers.onnx.model_files import TASKS, ModelFiles, locate
+from workers.onnx.prepared_graph import GraphStore
 from workers.onnx.rerank import RerankTask
 from workers.onnx.rows import Task
 from workers.onnx.sessions import Session, open_session
@@ -23,6 +25,7 @@ from workers.onnx.signature import Signature
 from workers.onnx.tensors import TensorsTask, treats_rows_alone
 from workers.onnx.text_rows import TextRows, looks_like_text, text_row
 from workers.onnx.tokenizer import Tokenizer
+from workers.text_tasks.prompts import read_prompts
 
 WARM_UP_TEXT = "warm-up"
 
@@ -33,11 +36,15 @@ sends more only when one was answered, and an idle session would wait for the wa
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """tasks: by the name of the payload's kind; tensors is always among them."""
+    """tasks: by the name of the payload's kind; tensors is always among them.
+
+    is_unpadded: padding was removed inside the graph.
+    """
 
     model: inference_pb2.Model
     sessions: Sequence[Session]
     tasks: Mapping[str, Task]
+    is_unpadded: bool = False
 
 
 def load_model(settings: OnnxSettings) -> LoadedModel:
@@ -54,7 +61,7 @@ def load_model(settings: OnnxSettings) -> LoadedModel:
 def _load(settings: OnnxSettings) -> LoadedModel:
     files = locate(settings.path)
     check_model(files.graph)
-    sessions = _open_sessions(files, settings)
+    sessions, is_unpadded = _prepared_sessions(files, settings)
     session = sessions[0]
     signature = session.signature()
     model = inference_pb2.Model(
@@ -73,18 +80,37 @@ def _load(settings: OnnxSettings) -> LoadedModel:
     if model.task != payload_pb2.TASK_TENSORS:
         kind_name = payload_pb2.Task.Name(model.task).removeprefix("TASK_").lower()
         tasks[kind_name] = _text_task(session, signature, files, model, settings.max_tokens)
-    return LoadedModel(model, sessions, tasks)
+    return LoadedModel(model, sessions, tasks, is_unpadded)
 
 
-def _open_sessions(files: ModelFiles, settings: OnnxSettings) -> list[Session]:
+def _prepared_sessions(files: ModelFiles, settings: OnnxSettings) -> tuple[list[Session], bool]:
+    """The sessions, and whether padding was removed inside their graph."""
+    is_for_texts = files.tokenizer is not None and settings.task != payload_pb2.TASK_TENSORS
+    if not settings.removes_padding or not is_for_texts:
+        return _open_sessions(files, settings), False
+    store = GraphStore(settings.cache)
+    prepared = store.prepared(files.graph, settings.provider)
+    if not prepared.is_unpadded:
+        return _open_sessions(files, settings), False
+    try:
+        return _open_sessions(files, settings, prepared.source), True
+    except ModelNotReadyError:
+        # Deleted by another worker in this moment, or damaged in a way that its size does not tell.
+        store.discard(prepared)
+        return _open_sessions(files, settings), False
+
+
+def _open_sessions(
+    files: ModelFiles, settings: OnnxSettings, source: Path | bytes | None = None
+) -> list[Session]:
     """As many as may run at a time.
 
     A session of one thread has no thread pool: it runs on its caller's thread, so that one
     serves all, as fast as several (measured) and with its weights in memory once.
     """
     if settings.threads_per_session == 1:
-        return [open_session(files.graph, settings)] * settings.sessions
-    return [open_session(files.graph, settings) for _ in range(settings.sessions)]
+        return [open_session(files.graph, settings, source)] * settings.sessions
+    return [open_session(files.graph, settings, source) for _ in range(settings.sessions)]
 
 
 def _choose_task(files: ModelFiles, signature: Signature, asked: payload_pb2.Task) -> payload_pb2.Task:
@@ -142,7 +168,8 @@ def _text_task(
         return ClassifyTask(tokenizer, kind, description.labels, description.activation)
     model.dimensions = width
     normalise = kind.pools_here if description.normalise is None else description.normalise
-    return EmbedTask(tokenizer, kind, dimensions=width, normalise=normalise)
+    prompts = read_prompts(files.graph.parent)
+    return EmbedTask(tokenizer, kind, prompts, dimensions=width, normalise=normalise)
 
 
 def _warm_width(session: Session, tokenizer: Tokenizer, kind: TextRows) -> int:

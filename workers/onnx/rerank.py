@@ -9,7 +9,9 @@ from inference_mesh.errors import InvalidInputError
 from inference_mesh.v1 import payload_pb2
 from workers.onnx.rows import Work
 from workers.onnx.text_rows import TextRows, text_row
-from workers.onnx.tokenizer import LARGE_CHARACTERS, Tokenizer, check_texts
+from workers.onnx.tokenizer import Tokenizer
+from workers.text_tasks.answers import ranking
+from workers.text_tasks.texts import LARGE_CHARACTERS, check_texts
 
 
 class RerankTask:
@@ -31,16 +33,13 @@ class RerankTask:
         if not query:
             raise InvalidInputError("query is empty")
         check_texts(documents, "documents")
+        encode = self._tokenizer.encode_pair_cut if payload.rerank.truncate else self._tokenizer.encode_pair
         rows = [
-            text_row(index, self._tokenizer.encode_pair(query, document, f"query with documents[{index}]"))
+            text_row(index, encode(query, document, f"query with documents[{index}]"))
             for index, document in enumerate(documents)
         ]
         return Work(self._kind, rows, prompt_tokens=sum(row.length for row in rows))
 
     def decode(self, payload: payload_pb2.Payload, results: Sequence[Any]) -> payload_pb2.Output:
         """The documents, best first; all, or the best `top_n`."""
-        scores = [float(result[0]) for result in results]
-        order = sorted(range(len(scores)), key=lambda index: -scores[index])
-        best = order[: payload.rerank.top_n or None]
-        documents = [payload_pb2.RankedDocument(index=index, score=scores[index]) for index in best]
-        return payload_pb2.Output(rerank=payload_pb2.Ranking(documents=documents))
+        return ranking([float(result[0]) for result in results], payload.rerank.top_n)

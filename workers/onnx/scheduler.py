@@ -121,7 +121,7 @@ class Scheduler:
         """A place in the queue, to be given back by `leave`. Raises OverloadedError, ShuttingDownError."""
         if self._is_closed:
             raise ShuttingDownError("the model is being unloaded")
-        rows = sum(len(ticket.pending) for ticket in self._waiting)
+        rows = sum([len(ticket.pending) for ticket in self._waiting])
         requests = len(self._waiting) + len(self._preparing)
         if requests >= self._max_queue or rows >= self._max_queue * ROWS_PER_REQUEST:
             raise OverloadedError(
@@ -157,14 +157,15 @@ class Scheduler:
             if all(member.is_withdrawn for member, _ in run.shares):
                 run.switch.stop()
 
-    def load_now(self) -> Load:
-        """How busy the sessions are."""
+    def load_now(self, slots: int) -> Load:
+        """How busy the sessions are. slots: requests that they are said to take at once."""
         running = {ticket for run in self._runs for ticket, _ in run.shares if not ticket.is_withdrawn}
         waiting = sum(ticket not in running for ticket in self._waiting)
         return Load(
             utilization=len(self._runs) / self._session_count,
             queued=waiting + len(self._preparing),
             running=len(running),
+            slots=slots,
         )
 
     async def close(self) -> None:

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from inference_mesh import telemetry
 from inference_mesh.errors import InternalError, InvalidInputError, MeshError, ModelNotReadyError
-from workers.onnx.settings import OnnxSettings, Provider
+from workers.onnx.settings import Arena, OnnxSettings, Provider
 from workers.onnx.signature import DATATYPE_OF_ONNX, Signature, TensorInfo
 
 Array: TypeAlias = NDArray[Any]
 Feeds: TypeAlias = Mapping[str, Array]
 
 PROVIDERS: Mapping[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+ARENAS: Mapping[Arena, str] = {"power-of-two": "kNextPowerOfTwo", "as-requested": "kSameAsRequested"}
 SEVERITY_FATAL = 4
 
 
@@ -63,18 +64,27 @@ class Session:
         return Signature(inputs, outputs)
 
 
-def open_session(graph: Path, settings: OnnxSettings) -> Session:
-    """A session of the graph; ready to run. Raises ModelNotReadyError."""
+def open_session(graph: Path, settings: OnnxSettings, source: Path | bytes | None = None) -> Session:
+    """A session of the graph; ready to run. Raises ModelNotReadyError.
+
+    source: what is loaded in its place, a file or its content; None = the graph's own file.
+    """
     provider = PROVIDERS[settings.provider]
     if provider not in ort.get_available_providers():
         raise ModelNotReadyError(
             f"provider '{settings.provider}' is not in this installation of ONNX Runtime; "
             "use 'cpu', or install onnxruntime-gpu"
         )
+    if source is None:
+        source = graph
     try:
         # Its own fallback would load a refused model a second time, and print that it does.
         session = ort.InferenceSession(
-            str(graph), _options(settings), providers=[provider], enable_fallback=0
+            source if isinstance(source, bytes) else str(source),
+            _options(settings),
+            providers=[provider],
+            provider_options=[provider_options(settings)],
+            enable_fallback=0,
         )
     except Exception as error:  # onnxruntime's exceptions share no other base class
         telemetry.get_logger(__name__).error("model refused by onnxruntime", reason=str(error)[:500])
@@ -90,6 +100,15 @@ def open_session(graph: Path, settings: OnnxSettings) -> Session:
     return Session(session)
 
 
+def provider_options(settings: OnnxSettings) -> dict[str, str]:
+    """What ONNX Runtime's provider is told beside its name."""
+    if settings.provider == "cpu":
+        return {}
+    gpu = settings.gpu
+    options = {"device_id": str(gpu.device), "arena_extend_strategy": ARENAS[gpu.arena]}
+    return {**options, "gpu_mem_limit": str(gpu.memory_bytes)} if gpu.memory_bytes else options
+
+
 def _options(settings: OnnxSettings) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = settings.threads_per_session
@@ -97,6 +116,8 @@ def _options(settings: OnnxSettings) -> ort.SessionOptions:
     # Spinning threads take the time of the other session's threads.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # It would keep a plan of its memory for each shape, and texts have as many as there are lengths.
+    options.enable_mem_pattern = False
     # Its log lines can hold values of a request.
     options.log_severity_level = SEVERITY_FATAL
     return options

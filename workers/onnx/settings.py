@@ -9,6 +9,19 @@ from typing import Literal
 from inference_mesh.v1 import payload_pb2
 
 Provider = Literal["cpu", "cuda"]
+Arena = Literal["power-of-two", "as-requested"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GpuSettings:
+    """What provider cuda is told. memory_bytes: most that its arena takes; 0 = all there is.
+
+    arena: by how much it grows when it is full: to the next power of two, or by what is missing.
+    """
+
+    device: int = 0
+    memory_bytes: int = 0
+    arena: Arena = "power-of-two"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,6 +34,8 @@ class OnnxSettings:
     max_batch_tokens, max_batch_rows: most that one run computes, padding included; a single
     request over them runs alone. max_queue: requests that may wait; at least 1.
     max_tokens: longest text; 0 = as model.json or the tokenizer says.
+    gpu: for provider cuda. removes_padding: False = the graph of a model for texts stays as it is.
+    cache: folder of the graphs that were prepared; None = below the user's cache.
     """
 
     path: Path
@@ -34,3 +49,6 @@ class OnnxSettings:
     max_queue: int = 256
     max_tokens: int = 0
     provider: Provider = "cpu"
+    gpu: GpuSettings = GpuSettings()
+    removes_padding: bool = True
+    cache: Path | None = None

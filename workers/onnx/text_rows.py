@@ -48,6 +48,14 @@ def text_row(index: int, encoding: tokenizers.Encoding) -> TextRow:
     )
 
 
+def row_of_ids(index: int, ids: Sequence[int]) -> TextRow:
+    """The row of a text that came as token ids."""
+    array = np.asarray(ids, dtype=np.int64)
+    return TextRow(
+        index=index, length=len(array), lines=1, group=GROUP, ids=array, type_ids=np.zeros_like(array)
+    )
+
+
 class TextRows:
     """Runs texts; each result is float32 (width,).
 

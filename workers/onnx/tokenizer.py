@@ -14,13 +14,8 @@ from typing import Any
 import tokenizers
 
 from inference_mesh.errors import InputTooLongError, InvalidInputError, ModelNotReadyError
+from workers.text_tasks.texts import MAX_CHARACTERS_PER_TOKEN
 
-MAX_TEXTS = 2048
-# About a page: what is encoded in less than a millisecond.
-LARGE_CHARACTERS = 2_000
-# No tokenizer makes fewer tokens than one of so many characters, save of what is no language.
-# It bounds the work that a text of megabytes can cause.
-MAX_CHARACTERS_PER_TOKEN = 256
 DEFAULT_MAX_TOKENS = 512
 PADDING_TOKENS = ("[PAD]", "<pad>", "<|pad|>")
 CONFIG_FILE = "tokenizer_config.json"
@@ -38,6 +33,7 @@ class Tokenizer:
         self._cut = _load(source, path.name)
         self.max_tokens = max_tokens or _stated_max_tokens(self._whole, path) or DEFAULT_MAX_TOKENS
         self.pad_id = _pad_id(self._whole)
+        self.vocabulary_size = int(self._whole.get_vocab_size(with_added_tokens=True))
         self._whole.no_padding()
         self._whole.no_truncation()
         self._cut.no_padding()
@@ -54,7 +50,7 @@ class Tokenizer:
         """The text's tokens. Raises InputTooLongError naming `place`, the tokens and the limit."""
         self._check_characters(text, place)
         encoding = _only(self._whole, text)
-        self._check_tokens(encoding, place)
+        self.check_length(len(encoding), place)
         return encoding
 
     def encode_cut(self, text: str) -> tokenizers.Encoding:
@@ -66,8 +62,40 @@ class Tokenizer:
         self._check_characters(first, place)
         self._check_characters(second, place)
         encoding = _only(self._whole, (first, second))
-        self._check_tokens(encoding, place)
+        self.check_length(len(encoding), place)
         return encoding
+
+    def encode_pair_cut(self, first: str, second: str, place: str) -> tokenizers.Encoding:
+        """The same with as much of the second text as the model takes.
+
+        Raises InputTooLongError if that is nothing.
+        """
+        self._check_characters(first, place)
+        head = _only(self._whole, first, special=False)
+        special = self._whole.num_special_tokens_to_add(is_pair=True)
+        room = self.max_tokens - special - len(head)
+        if room < 1:
+            raise InputTooLongError(
+                f"{place}: without the second text it has {len(head) + special} tokens already; "
+                f"the model takes at most {self.max_tokens}"
+            )
+        tail = _only(self._whole, second[: self.max_characters], special=False)
+        tail.truncate(room)
+        return self._whole.post_process(head, tail)
+
+    def check_ids(self, ids: Sequence[int], place: str) -> None:
+        """Raises InvalidInputError unless there is at least one id and all are of the vocabulary."""
+        if not ids:
+            raise InvalidInputError(f"{place} is empty; it needs at least one token")
+        if max(ids) >= self.vocabulary_size:
+            raise InvalidInputError(
+                f"{place} has {max(ids)}; the model's tokens are 0 to {self.vocabulary_size - 1}"
+            )
+
+    def check_length(self, count: int, place: str) -> None:
+        """Raises InputTooLongError if the model does not take so many tokens."""
+        if count > self.max_tokens:
+            raise InputTooLongError(f"{place} has {count} tokens; the model takes at most {self.max_tokens}")
 
     def _check_characters(self, text: str, place: str) -> None:
         if len(text) > self.max_characters:
@@ -76,25 +104,12 @@ class Tokenizer:
                 f"and {self.max_characters} characters"
             )
 
-    def _check_tokens(self, encoding: tokenizers.Encoding, place: str) -> None:
-        if len(encoding) > self.max_tokens:
-            raise InputTooLongError(
-                f"{place} has {len(encoding)} tokens; the model takes at most {self.max_tokens}"
-            )
 
-
-def check_texts(texts: Sequence[str], field: str) -> None:
-    """Raises InvalidInputError unless there are 1 to 2,048 texts and none is empty."""
-    if not 1 <= len(texts) <= MAX_TEXTS:
-        raise InvalidInputError(f"{field} has {len(texts)} texts; allowed are 1 to {MAX_TEXTS}")
-    for position, text in enumerate(texts):
-        if not text:
-            raise InvalidInputError(f"{field}[{position}] is empty; every text needs at least one character")
-
-
-def _only(tokenizer: tokenizers.Tokenizer, text: str | tuple[str, str]) -> tokenizers.Encoding:
+def _only(
+    tokenizer: tokenizers.Tokenizer, text: str | tuple[str, str], *, special: bool = True
+) -> tokenizers.Encoding:
     # The call for many texts leaves the GIL while it works; the call for one does not.
-    return tokenizer.encode_batch_fast([text])[0]
+    return tokenizer.encode_batch_fast([text], add_special_tokens=special)[0]
 
 
 def _read(path: Path) -> str:

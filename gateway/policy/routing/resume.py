@@ -1,9 +1,9 @@
 """Going on with a broken stream of generated text on another replica. Pure.
 
 Owns what the caller already has, and the request that makes another worker continue from
-there. Possible where the next token does not depend on chance: at temperature 0, or with a
-seed. The bytes of a message are appended to, never rewritten: protobuf merges a field that
-occurs twice.
+there. Possible where the next token does not depend on chance, at temperature 0 or with a
+seed, and where there is one answer only. The bytes of a message are appended to, never rewritten:
+protobuf merges a field that occurs twice.
 """
 
 from __future__ import annotations
@@ -80,11 +80,17 @@ def delivery_of(request: bytes, defaults: bytes, *, is_allowed: bool) -> Deliver
 
 
 def is_repeatable(request: bytes, defaults: bytes) -> bool:
-    """Whether the text is the same each time: made greedily, or with a seed."""
+    """Whether the text is the same each time: made greedily, or with a seed.
+
+    Of several answers to one prompt, delivered tokens do not tell which one they belong to.
+    """
     try:
-        sampling = inference_pb2.InferStreamRequest.FromString(request).payload.generate.sampling
+        generate = inference_pb2.InferStreamRequest.FromString(request).payload.generate
         default = payload_pb2.Generate.FromString(defaults).sampling
     except DecodeError:
+        return False
+    sampling = generate.sampling
+    if generate.n > 1:
         return False
     if sampling.HasField("seed") or default.HasField("seed"):
         return True

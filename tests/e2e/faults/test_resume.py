@@ -39,7 +39,8 @@ UNSEEDED = {key: value for key, value in GREEDY.items() if key != "temperature"}
 def _mesh(
     group: ProcessGroup, folder: Path, model: Path = TINY_CHAT, **fields: Any
 ) -> tuple[list[MeshProcess], MeshProcess]:
-    workers = [group.worker(model, name="tiny-chat", runtime="llama") for _ in range(2)]
+    exact = ("--kv-cache-value-type", "bf16")
+    workers = [group.worker(model, *exact, name="tiny-chat", runtime="llama") for _ in range(2)]
     for worker in workers:
         worker.wait_until_ready()
     targets = [worker.grpc_target for worker in workers]

@@ -190,3 +190,16 @@ def test_what_is_told_of_an_answer_are_counts_and_its_end() -> None:
         "gen_ai.response.finish_reasons": ["stop"]
     }
     assert output_attributes(payload_pb2.Output(json=b"{}")) == {}
+
+
+def test_of_several_answers_each_end_is_told() -> None:
+    described = request_attributes(
+        "m", payload_pb2.Payload(generate=payload_pb2.Generate(prompt="a", n=2, tools=[{"name": MARK}]))
+    )
+    assert described["gen_ai.request.choice.count"] == 2
+    assert MARK not in str(described)
+    ended = payload_pb2.Generated(finish_reason=payload_pb2.FINISH_REASON_TOOL_CALLS)
+    ended.others.append(payload_pb2.Generated(finish_reason=payload_pb2.FINISH_REASON_STOP))
+    assert output_attributes(payload_pb2.Output(generate=ended)) == {
+        "gen_ai.response.finish_reasons": ["tool_calls", "stop"]
+    }

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator
-from decimal import Decimal
 
 import pytest
 
@@ -13,13 +11,13 @@ from scripts.check_manifests import overlays
 from tests.support.manifests import (
     NAMESPACES,
     Manifest,
-    Workload,
     full_name,
     matches,
     of_kind,
     rendered,
     workloads,
 )
+from tests.support.quotas import over_quota, quantity
 
 VOLUMES = {
     "configMap",
@@ -35,7 +33,6 @@ VOLUMES = {
 """What the restricted profile lets a pod mount."""
 OF_THE_NODE = ("hostNetwork", "hostPID", "hostIPC")
 IMAGE = re.compile(r"(?P<name>[a-z0-9._/-]+)(:(?P<tag>[\w.-]+)|@sha256:[0-9a-f]{64})")
-UNITS = {"": "1", "m": "0.001", "Ki": str(2**10), "Mi": str(2**20), "Gi": str(2**30), "Ti": str(2**40)}
 LABEL = "pod-security.kubernetes.io"
 
 each_overlay = pytest.mark.parametrize("name", overlays())
@@ -243,26 +240,7 @@ def test_every_selector_takes_the_pods_of_one_workload(name: str) -> None:
 
 @each_overlay
 def test_the_quotas_have_room_for_the_most_replicas_and_for_as_many_that_end(name: str) -> None:
-    """After a rolling update all old pods may still be finishing their calls, and count until they end."""
-    documents = rendered(name)
-    used: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
-    for workload in workloads(name):
-        most = most_replicas(workload)
-        pods = most if workload.document["kind"] == "StatefulSet" else 2 * most + surge(workload)
-        used[workload.namespace, "pods"] += pods
-        for key, amount in needs(workload):
-            used[workload.namespace, key] += pods * amount
-        for claim in workload.document["spec"].get("volumeClaimTemplates", []):
-            used[workload.namespace, "persistentvolumeclaims"] += most
-            used[workload.namespace, "requests.storage"] += most * storage_of(claim)
-    for claim in of_kind(documents, "PersistentVolumeClaim"):
-        used[claim["metadata"]["namespace"], "persistentvolumeclaims"] += 1
-        used[claim["metadata"]["namespace"], "requests.storage"] += storage_of(claim)
-    quotas = {
-        one["metadata"]["namespace"]: one["spec"]["hard"] for one in of_kind(documents, "ResourceQuota")
-    }
-    for (namespace, key), amount in used.items():
-        assert amount <= quantity(quotas[namespace][key]), (namespace, key, amount)
+    assert over_quota(name) == []
 
 
 @each_overlay
@@ -275,43 +253,3 @@ def test_no_container_is_larger_than_its_namespace_lets_one_be(name: str) -> Non
         for container in workload.all_containers:
             for resource, most in largest[workload.namespace].items():
                 assert quantity(container["resources"]["limits"][resource]) <= quantity(most), workload.name
-
-
-def most_replicas(workload: Workload) -> int:
-    """The most that its autoscaler may start, or the number that it has."""
-    for one in of_kind(workload.documents, "HorizontalPodAutoscaler", "ScaledObject"):
-        spec = one["spec"]
-        if (one["metadata"]["namespace"], spec["scaleTargetRef"]["name"]) == (
-            workload.namespace,
-            workload.name,
-        ):
-            return int(spec.get("maxReplicas") or spec["maxReplicaCount"])
-    return int(workload.document["spec"].get("replicas", 1))
-
-
-def surge(workload: Workload) -> int:
-    """How many more a rolling update starts; one for a Deployment that says nothing and has few."""
-    return int(workload.document["spec"].get("strategy", {}).get("rollingUpdate", {}).get("maxSurge", 1))
-
-
-def storage_of(claim: Manifest) -> Decimal:
-    """What a claim of a volume asks for."""
-    return quantity(claim["spec"]["resources"]["requests"]["storage"])
-
-
-def needs(workload: Workload) -> Iterator[tuple[str, Decimal]]:
-    """What one pod takes from the quota of its namespace."""
-    for container in workload.containers:
-        for kind, amounts in container["resources"].items():
-            for resource, amount in amounts.items():
-                if resource in ("cpu", "memory"):
-                    yield f"{kind}.{resource}", quantity(amount)
-                elif kind == "limits":
-                    yield f"requests.{resource}", quantity(amount)
-
-
-def quantity(text: str) -> Decimal:
-    """A quantity of Kubernetes as a number."""
-    match = re.fullmatch(r"([\d.]+)(\w*)", str(text))
-    assert match is not None, text
-    return Decimal(match[1]) * Decimal(UNITS[match[2]])

@@ -32,7 +32,7 @@ from workers.llama.environment import native_environment
 from workers.settings import WorkerSettings
 
 CLASSES: dict[str, type[ServiceSettings]] = {"gateway": GatewaySettings, "rest-bridge": BridgeSettings}
-OF_OTHERS = {"MODEL_FILES", "ALLOWED_URLS", "REDIS_PASSWORD", *native_environment()}
+OF_OTHERS = {"MODEL_FILES", "ALLOWED_URLS", "REDIS_PASSWORD", *native_environment("passive", {})}
 """Variables of our pods that are no settings: what another part of the pod reads."""
 CLOSING_S = 5
 """What closing a model and ending the last connections may take."""

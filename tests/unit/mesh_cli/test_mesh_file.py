@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,19 @@ def test_each_version_is_a_worker_of_its_own_file_with_its_own_values(tmp_path: 
     )
 
 
+def test_the_digest_that_a_file_must_have_goes_to_its_worker(tmp_path: Path) -> None:
+    first, second = "a" * 64, "b" * 64
+    text = f"""
+    - {{name: one, path: one.gguf, sha256: {first}}}
+    - name: two
+      versions: [{{version: "1", path: x.gguf, weight: 1, sha256: {second}}}, {{version: "2", path: y.gguf}}]
+    """
+    found = {one.name: one.arguments for one in planned(text, tmp_path).services if one.kind == "worker"}
+    assert ("--sha256", first) in pairwise(found["one-0"])
+    assert ("--sha256", second) in pairwise(found["two@1-0"])
+    assert "--sha256" not in found["two@2-0"]
+
+
 def test_the_registry_has_every_version_with_its_workers_and_the_traffic_as_it_was_written(
     tmp_path: Path,
 ) -> None:
@@ -103,6 +117,8 @@ def test_what_the_registry_would_refuse_is_told_with_its_line_in_mesh_yaml() -> 
         "{name: a, versions: [{version: '1', path: x.gguf}, {version: '1', path: y.gguf}]}",
         "{name: a, versions: [{version: '1', path: x.gguf}, {version: '2', path: y.gguf}]}",
         "{name: a, path: x.gguf, limits: {burst: 3}}",
+        "{name: a, path: x.gguf, sha256: abc}",
+        f"{{name: a, sha256: {'a' * 64}, versions: [{{version: '1', path: x.gguf}}]}}",
     ],
 )
 def test_what_does_not_fit_together_is_told(entry: str) -> None:

@@ -15,6 +15,7 @@ import yaml
 from inference_mesh import telemetry, tracing
 from scripts.check_alerts import PROMETHEUS, ROOT
 from tests.support.canaries import leaks_in, marked
+from tests.support.manifests import Workload, workloads
 
 FOLDER = ROOT / "observability" / "loki"
 ALLOY = (FOLDER / "config.alloy").read_text()
@@ -77,6 +78,43 @@ def test_logs_are_kept_for_a_time_and_then_deleted() -> None:
     assert LOKI["limits_config"]["retention_period"] == "360h"
     assert LOKI["compactor"]["retention_enabled"] is True
     assert LOKI["compactor"]["delete_request_store"] == "filesystem"
+
+
+def alloy() -> Workload:
+    [found] = [one for one in workloads("examples/telemetry") if one.name == "alloy"]
+    return found
+
+
+def test_alloy_is_not_started_again_because_another_is_away() -> None:
+    """`/-/healthy` fails while Loki or the API server does; source: Alloy's reference of HTTP endpoints."""
+    container = alloy().containers[0]
+    probes = {container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")}
+    assert probes == {"/-/ready"}
+
+
+def test_alloy_listens_where_its_probes_and_prometheus_ask() -> None:
+    workload = alloy()
+    [listening] = [one for one in workload.containers[0]["args"] if "listen-addr" in one]
+    port = workload.annotations["prometheus.io/port"]
+    assert listening == f"--server.http.listen-addr=0.0.0.0:{port}"
+    assert workload.ports == {"http": int(port)}
+
+
+def test_alloy_remembers_how_far_it_read_where_it_may_write() -> None:
+    workload = alloy()
+    mounts = {one["mountPath"]: one for one in workload.containers[0]["volumeMounts"]}
+    [place] = [
+        one.partition("=")[2] for one in workload.containers[0]["args"] if one.startswith("--storage.path")
+    ]
+    volumes = {one["name"]: one for one in workload.pod["volumes"]}
+    assert "emptyDir" in volumes[mounts[place]["name"]]
+    assert "--disable-reporting" in workload.containers[0]["args"]
+
+
+def test_lines_of_the_logs_own_parts_do_not_make_more_lines() -> None:
+    """Alloy reads Loki's and Alloy's own pods too, so neither may tell each thing that it did."""
+    assert LOKI["server"]["log_level"] == "warn"
+    assert re.search(r'logging \{\s*level\s+= "warn"', ALLOY)
 
 
 def line_of(error: BaseException, logger: str = "gateway", message: str = "unmapped exception") -> str:

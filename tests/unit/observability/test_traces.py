@@ -5,13 +5,15 @@ Nothing here can run Tempo, so its configuration is compared with what it speaks
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import yaml
 
 from inference_mesh import tracing
-from scripts.check_alerts import ROOT
+from observability.dashboards.panels import WITH_EXEMPLARS
+from scripts.check_alerts import DASHBOARDS, ROOT, panels_of
 from tests.support.manifests import config_file, rendered, workloads
 
 OBSERVABILITY = ROOT / "observability"
@@ -58,6 +60,35 @@ def test_with_tempo_the_metrics_are_the_same_and_their_exemplars_lead_to_it() ->
 def test_the_label_of_an_exemplar_is_the_one_that_the_link_reads() -> None:
     assert '{"trace_id": place.trace_id}' in (ROOT / "inference_mesh" / "tracing.py").read_text()
     assert tracing.exemplar() is None
+
+
+def test_the_99th_percentile_of_each_latency_shows_the_calls_behind_it_and_no_other_line_does() -> None:
+    shown = set()
+    for path in DASHBOARDS:
+        for panel in panels_of(json.loads(path.read_text())):
+            for target in panel["targets"]:
+                measured = set(re.findall(r"(\w+)_bucket", target["expr"]))
+                is_wanted = (
+                    panel["type"] == "timeseries"
+                    and "histogram_quantile(0.99" in target["expr"]
+                    and measured <= WITH_EXEMPLARS
+                )
+                assert target.get("exemplar", False) is is_wanted, (path.name, panel["title"])
+                shown |= measured if is_wanted else set()
+    assert shown == WITH_EXEMPLARS
+
+
+def test_prometheus_keeps_exemplars_and_asks_for_the_format_that_has_them() -> None:
+    [prometheus] = [one for one in workloads(TELEMETRY) if one.name == "prometheus"]
+    assert "--enable-feature=exemplar-storage" in prometheus.containers[0]["args"]
+    # By default Prometheus asks for OpenMetrics first; tests/e2e/test_exemplars.py runs one.
+    configuration = config_file(rendered(TELEMETRY), "prometheus-config", "prometheus.yml")
+    assert "scrape_protocols" not in configuration
+
+
+def test_there_is_one_of_each_store_since_two_would_not_share_a_volume() -> None:
+    stores = {one.name: one.document["spec"].get("replicas") for one in workloads(TELEMETRY)}
+    assert (stores["tempo"], stores["loki"], stores["alloy"]) == (1, 1, 1)
 
 
 def test_a_line_leads_to_its_trace_and_a_span_to_its_lines() -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from scripts import llama_cuda
+from scripts.llama_cuda import cuda_flags
 from scripts.llama_wheel import cached_wheel, wheel_key
 from scripts.progress import Progress, SetupError
 
@@ -60,3 +63,21 @@ def test_ending_all_ends_what_a_step_started(tmp_path: Path) -> None:
     thread.join(timeout=20)
     assert not thread.is_alive()
     assert len(failures) == 1
+
+
+def test_a_build_for_a_gpu_is_kept_beside_that_for_the_cpu(tmp_path: Path) -> None:
+    folder = requirements(tmp_path / "a", "llama-cpp-python==1 --hash=sha256:1")
+    keys = {wheel_key(folder), wheel_key(folder, cuda_flags("90")), wheel_key(folder, cuda_flags("86;90"))}
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize("word", ["", "sm_90", "90;", "90 -DX=1"])
+def test_an_architecture_that_is_none_is_refused(word: str) -> None:
+    with pytest.raises(SystemExit):
+        llama_cuda.main(["--architectures", word])
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is not None, reason="there is a CUDA toolkit")
+def test_without_cudas_compiler_the_build_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert llama_cuda.main([]) == 1
+    assert "nvcc" in capsys.readouterr().err

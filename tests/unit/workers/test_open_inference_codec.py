@@ -121,3 +121,23 @@ def test_a_text_models_metadata_shows_its_text_form() -> None:
     assert [(one.name, one.datatype) for one in shown.inputs] == [("text_input", "BYTES")]
     assert [(one.name, list(one.shape)) for one in shown.outputs] == [("embedding", [-1, 2])]
     assert shown.properties["task"] == "embed"
+
+
+CHAT_MODEL = inference_pb2.Model(name="m", task=payload_pb2.TASK_GENERATE)
+
+
+def test_several_answers_are_as_many_texts_and_a_piece_says_which_it_is_of() -> None:
+    request = _typed("BYTES", "bytes_contents", [b"hi"], "text_input")
+    first = payload_pb2.Generated(text="a", others=[payload_pb2.Generated(text="bc", index=1)])
+    whole = codec.response_of(request, CHAT_MODEL, payload_pb2.Output(generate=first))
+    assert (list(whole.outputs[0].shape), "index" in whole.parameters) == ([2], False)
+    assert whole.raw_output_contents[0] == b"\x01\0\0\0a\x02\0\0\0bc"
+    piece = payload_pb2.Output(generate=payload_pb2.Generated(text="b", index=1))
+    assert codec.response_of(request, CHAT_MODEL, piece).parameters["index"].int64_param == 1
+
+
+def test_log_probabilities_have_no_form() -> None:
+    request = _typed("BYTES", "bytes_contents", [b"hi"], "text_input")
+    request.parameters["top_logprobs"].int64_param = 2
+    with pytest.raises(UnsupportedError):
+        codec.payload_of(request, payload_pb2.TASK_GENERATE)

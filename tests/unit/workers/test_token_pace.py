@@ -42,3 +42,11 @@ def test_a_text_of_one_token_has_no_pace() -> None:
 
 def test_a_text_that_broke_off_has_a_first_token_only() -> None:
     assert told([(PROMPT_READ, 10.1), (TEXT, 10.5)]) == (0.5, None, None)
+
+
+def test_answers_made_side_by_side_count_their_own_tokens_only() -> None:
+    metrics = WorkerMetrics("chat")
+    pace = TokenPace(metrics, 10.0, 0, 4)
+    pace.note(TEXT, 11.0)
+    pace.note(last(4 * 11), 12.0)
+    assert metrics.registry.get_sample_value(f"{LATER}_sum", {"model": "chat"}) == 0.1

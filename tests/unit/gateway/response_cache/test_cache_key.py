@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -65,6 +66,26 @@ def test_what_the_operator_lets_a_generate_request_have_is_part_of_the_key() -> 
     assert len({cache_key(one) for one in (greedy, *changes)}) == 4
     embed = dataclasses.replace(QUESTION, max_tokens=5, defaults=GenerateDefaults(top_k=5))
     assert cache_key(embed) == cache_key(QUESTION)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"grammar": 'root ::= "a"'},
+        {"n": 2},
+        {"top_logprobs": 0},
+        {"tools": [payload_pb2.Tool(name="add")]},
+        {"tool_choice": payload_pb2.ToolChoice(mode=payload_pb2.TOOL_CHOICE_MODE_NONE)},
+    ],
+)
+def test_what_shapes_a_generated_answer_is_part_of_the_key(fields: dict[str, Any]) -> None:
+    plain, shaped = generate(temperature=0), generate(temperature=0)
+    for payload in (plain, shaped):
+        payload.generate.max_tokens = 9
+    shaped.generate.MergeFrom(payload_pb2.Generate(**fields))
+    keys = [cache_key(dataclasses.replace(QUESTION, payload=payload)) for payload in (plain, shaped)]
+    assert None not in keys
+    assert keys[0] != keys[1]
 
 
 def test_the_order_in_which_a_client_wrote_the_fields_does_not_matter() -> None:

@@ -133,6 +133,18 @@ def test_an_answer_that_is_not_whole_is_not_kept(messages: list[bytes]) -> None:
     assert stored_answer("InferStream", messages) is None
 
 
+@pytest.mark.parametrize(
+    ("length", "is_kept"),
+    [(payload_pb2.LENGTH_REASON_CLAMP, True), (payload_pb2.LENGTH_REASON_TOKEN_BUDGET, False)],
+)
+def test_of_several_answers_each_must_be_whole(length: payload_pb2.LengthReason, is_kept: bool) -> None:
+    message = inference_pb2.InferResponse.FromString(text(payload_pb2.FINISH_REASON_TOOL_CALLS, NO_LENGTH))
+    message.output.generate.others.append(
+        payload_pb2.Generated(index=1, finish_reason=LENGTH, length_reason=length)
+    )
+    assert (stored_answer("Infer", [message.SerializeToString()]) is not None) == is_kept
+
+
 def test_an_answer_is_not_given_after_its_time() -> None:
     cache, registry = new_cache(ttl_s=60)
     cache.keep(key(1), "Infer", [embedding()], 0)

@@ -114,3 +114,8 @@ def test_a_part_is_found_in_its_message() -> None:
     assert text is not None
     assert whole[text.start : text.end] == b"some text"
     assert part(whole, 9) is None
+
+
+def test_several_answers_to_one_prompt_cannot_be_resumed() -> None:
+    assert is_repeatable(request(n=1), b"")
+    assert not is_repeatable(request(n=2), b"")

@@ -59,3 +59,11 @@ def test_prompt_and_answer_never_exceed_the_budget_or_the_context(
     assert 1 <= tokens <= asked
     assert prompt + tokens <= min(100, 10**9 if budget is None else budget)
     assert not clamp or tokens <= clamp
+
+
+def test_several_answers_share_the_budget_and_nothing_else() -> None:
+    shared = {"asked": 50, "context_tokens": 1000, "answers": 3}
+    assert length_limit(10, clamp=20, token_budget=None, **shared) == (20, CLAMP)
+    assert length_limit(10, clamp=20, token_budget=10 + 3 * 7 + 2, **shared) == (7, TOKEN_BUDGET)
+    with pytest.raises(TokenBudgetError):
+        length_limit(10, clamp=20, token_budget=12, **shared)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from workers.llama.job import Job
 from workers.llama.prefix_cache import PrefixCache
 from workers.llama.sampling import SamplingParams
-from workers.llama.scheduler import Scheduler
+from workers.llama.scheduler import SETTLED_TOKENS, Scheduler
 from workers.llama.text_stream import TextStream
 
 
@@ -62,10 +62,20 @@ def test_a_long_prompt_delays_the_tokens_of_others_by_one_chunk_at_most() -> Non
     under_test = scheduler()
     short, long = job(prompt(1, 2)), job(prompt(2, 30))
     under_test.enqueue(short)
-    step(under_test)
+    for _ in range(SETTLED_TOKENS):
+        step(under_test)
     under_test.enqueue(long)
-    assert step(under_test) == [(short, 2, 1), (long, 0, 8)]
-    assert step(under_test) == [(short, 3, 1), (long, 8, 8)]
+    assert step(under_test) == [(short, 5, 1), (long, 0, 8)]
+    assert step(under_test) == [(short, 6, 1), (long, 8, 8)]
+
+
+def test_prompts_that_come_together_are_computed_before_their_streams_run() -> None:
+    under_test = scheduler()
+    short, long = job(prompt(1, 2)), job(prompt(2, 30))
+    under_test.enqueue(short)
+    under_test.enqueue(long)
+    assert step(under_test) == [(short, 0, 2), (long, 0, 14)]
+    assert step(under_test) == [(short, 2, 1), (long, 14, 15)]
 
 
 def test_on_a_slow_model_chunks_shrink() -> None:
@@ -73,10 +83,22 @@ def test_on_a_slow_model_chunks_shrink() -> None:
     first, second = job(prompt(1, 2000)), job(prompt(2, 2000))
     under_test.enqueue(first)
     assert step(under_test, seconds=2.56) == [(first, 0, 512)]
-    # 5 ms a token: 50 of them in the 250 ms of a lone job, 32 at least in the 100 ms of several.
+    # 5 ms a token: 50 of them in the 250 ms while nobody generates.
     assert step(under_test, seconds=0.25) == [(first, 512, 50)]
     under_test.enqueue(second)
-    assert step(under_test) == [(first, 562, 32)]
+    assert step(under_test, seconds=0.25) == [(first, 562, 50)]
+
+
+def test_beside_running_streams_chunks_are_such_that_their_tokens_do_not_wait_for_long() -> None:
+    under_test = scheduler(batch_tokens=512, prefill_chunk=128)
+    short, long = job(prompt(1, 200)), job(prompt(2, 2000))
+    under_test.enqueue(short)
+    step(under_test, seconds=0.2)
+    for _ in range(SETTLED_TOKENS - 1):
+        step(under_test, seconds=0.02)
+    under_test.enqueue(long)
+    # 1 ms a token, and 20 ms a step without prompts: 40 ms may it take with them.
+    assert step(under_test) == [(short, 203, 1), (long, 0, 40)]
 
 
 def test_a_prompt_waits_for_the_one_who_computes_its_beginning() -> None:

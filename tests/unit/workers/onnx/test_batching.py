@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,3 +108,9 @@ def test_idle_sessions_share_what_waits(lines: int, sessions: int, max_lines: in
     limits = shared_limits(Limits(max_tokens=4096, max_lines=max_lines, max_padding=14), lines, sessions)
     assert 1 <= limits.max_lines <= max_lines
     assert limits.max_lines * sessions >= lines or limits.max_lines == max_lines
+
+
+@given(_QUEUES, _LIMITS, st.integers(1, 600))
+def test_a_batch_that_has_enough_tokens_takes_no_more(queue: Queue, limits: Limits, enough: int) -> None:
+    rows = _chosen(queue, next_batch(queue, dataclasses.replace(limits, enough_tokens=enough)))
+    assert sum(row.lines * row.length for row in rows[:-1]) < enough

@@ -10,13 +10,14 @@ import pytest
 from inference_mesh.errors import InputTooLongError, InvalidInputError, ModelNotReadyError
 from tests.support.onnx_models import WORDS, write_tokenizer
 from workers.onnx.classify import probabilities
-from workers.onnx.embed import normalised
 from workers.onnx.model_files import Description
 from workers.onnx.scheduler import retry_hint_s
 from workers.onnx.sessions import Array, Feeds
 from workers.onnx.signature import Signature, TensorInfo
 from workers.onnx.text_rows import TextRows, looks_like_text, pool, text_row
-from workers.onnx.tokenizer import Tokenizer, check_texts
+from workers.onnx.tokenizer import Tokenizer
+from workers.text_tasks.answers import normalised
+from workers.text_tasks.texts import check_texts
 
 IDS = TensorInfo("input_ids", "INT64", (-1, -1))
 MASK = TensorInfo("attention_mask", "INT32", (-1, -1))

@@ -1,0 +1,1 @@
+"""What the two engines take from the CPU, against the raw libraries and other servers."""

@@ -1,0 +1,1 @@
+"""Other servers that the engines are measured against."""

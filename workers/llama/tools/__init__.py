@@ -1,0 +1,1 @@
+"""Functions that a model may call: shown to it, and read out of what it writes."""

@@ -1,0 +1,1 @@
+"""What tasks for texts have in common, whatever engine computes them. Pure."""
