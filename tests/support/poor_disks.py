@@ -1,4 +1,4 @@
-"""Processes whose file systems are read-only or full: in a mount namespace of their own.
+"""Processes whose disks are read-only or full: in a mount namespace of their own.
 
 The folder of a test stays writable, for the port file and the log that the test itself needs.
 """
@@ -15,11 +15,10 @@ mount --bind "$0" "$0"
 READ_ONLY = f'{KEEP} mount -o remount,bind,ro /\nexec "$@"'
 FULL_TMP = """
 mount --make-rprivate /
-mount --bind "$0" /mnt
-mount -t tmpfs -o size=64k tmpfs /tmp
-mkdir -p "$0"
-mount --bind /mnt "$0"
-dd if=/dev/zero of=/tmp/filler bs=1k count=128 2>/dev/null || true
+mkdir -p "$0/full"
+mount -t tmpfs -o size=64k tmpfs "$0/full"
+dd if=/dev/zero of="$0/full/filler" bs=1k count=128 2>/dev/null || true
+export TMPDIR="$0/full" HOME="$0/full"
 exec "$@"
 """
 
@@ -30,5 +29,5 @@ def with_a_read_only_root(folder: Path) -> tuple[str, ...]:
 
 
 def with_a_full_tmp(folder: Path) -> tuple[str, ...]:
-    """Runs a program whose /tmp has not a byte left; folder: stays as it is, though it lies there."""
+    """Runs a program for whose temporary files and home there is not a byte left; folder: of the test."""
     return (*ISOLATED, FULL_TMP, str(folder))
