@@ -120,14 +120,14 @@ def telling_prompt(chunks: AsyncIterator[Chunk], context: Context) -> AsyncItera
     """The chunks that have output, after the caller was told the exact length of the prompt.
 
     For generate that is before anything is computed, so that a gateway gives back early what it
-    reserved beyond it. Of any other task the usage tells it at the same time: a message of its own
-    would cost as much as all else that gRPC does for the call.
+    reserved beyond it. Of any other task the usage tells it at the same time, and a message of its
+    own would be one more write for each call.
     """
     return _TellingPrompt(chunks, context)
 
 
 class _TellingPrompt:
-    """No generator: for a single chunk that costs several times as much."""
+    """No generator, which asyncio would keep account of for each call."""
 
     def __init__(self, chunks: AsyncIterator[Chunk], context: Context) -> None:
         self._chunks = chunks

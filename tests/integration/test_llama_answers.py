@@ -17,6 +17,7 @@ from inference_mesh.v1 import payload_pb2
 from tests.support.gguf_files import llama_file
 from tests.support.llama_engine import (
     ENDLESS,
+    EXACT,
     QUESTIONS,
     STEADY,
     TINY_CHAT,
@@ -155,10 +156,15 @@ async def test_the_token_budget_holds_for_all_answers_together_and_the_clamp_for
             assert found == {(tokens, reason)}
 
 
-async def test_log_probabilities_are_the_models_own_whatever_changes_its_choice(engine: LlamaEngine) -> None:
-    prompt, bias = "Once upon a time", {65: 100.0}
-    free = await answered(engine, generate(prompt, max_tokens=6, top_logprobs=3))
-    logits = Logits(TINY_CHAT)
+async def test_log_probabilities_are_the_models_own_whatever_changes_its_choice() -> None:
+    prompt = "Once upon a time"
+    biased_sampling = payload_pb2.Sampling(temperature=0, logit_bias={65: 100.0})
+    async with running(placement=EXACT) as engine:
+        free = await answered(engine, generate(prompt, max_tokens=6, top_logprobs=3))
+        biased = await answered(
+            engine, generate(prompt, max_tokens=1, top_logprobs=3, sampling=biased_sampling)
+        )
+    logits = Logits(TINY_CHAT, exact=True)
     expected = [logits.after(prompt, free.tokens[:at]) for at in range(len(free.tokens))]
     logits.close()
     for one, token, row in zip(free.logprobs, free.tokens, expected, strict=True):
@@ -166,15 +172,6 @@ async def test_log_probabilities_are_the_models_own_whatever_changes_its_choice(
         assert one.token == token == one.top[0].token == int(row.argmax())
         assert one.logprob == pytest.approx(float(probabilities[token]), abs=0.05)
         assert [top.token for top in one.top] == row.argsort()[::-1][:3].tolist()
-    biased = await answered(
-        engine,
-        generate(
-            prompt,
-            max_tokens=1,
-            top_logprobs=3,
-            sampling=payload_pb2.Sampling(temperature=0, logit_bias=bias),
-        ),
-    )
     assert biased.tokens[0] == 65
     assert biased.logprobs[0].top[0].token == free.tokens[0]
     assert biased.logprobs[0].logprob < biased.logprobs[0].top[0].logprob

@@ -152,3 +152,10 @@ async def test_batches_of_one_model_under_load_stay_right(tmp_path: Path) -> Non
         found = await asyncio.gather(*(answer(engine, embed_payload(text)) for text in TEXTS * 20))
     for place, chunk in enumerate(found):
         assert np.allclose(vectors_of(chunk)[0], alone[place % len(TEXTS)], atol=1e-5)
+
+
+async def test_a_model_of_tensors_is_never_rewritten(tmp_path: Path) -> None:
+    folder = _model(tmp_path / "model")
+    write(encoder_model(), folder, {"task": "tensors"})
+    async with running(folder, cache=tmp_path / "cache"):
+        assert not (tmp_path / "cache").exists()

@@ -8,14 +8,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+BF16 = 30  # GGML_TYPE_BF16 of ggml.h
+
 
 class Logits:
-    """One model, asked one sequence at a time, outside of any worker."""
+    """One model, asked one sequence at a time, outside of any worker.
 
-    def __init__(self, model: Path, context: int = 2048) -> None:
+    exact: compute with the settings of the placement `EXACT`.
+    """
+
+    def __init__(self, model: Path, context: int = 2048, *, exact: bool = False) -> None:
         from llama_cpp import Llama
 
-        self._llama = Llama(str(model), n_ctx=context, n_threads=1, verbose=False, logits_all=True)
+        self._llama = Llama(
+            str(model),
+            n_ctx=context,
+            n_threads=1,
+            flash_attn=exact,
+            type_v=BF16 if exact else None,
+            verbose=False,
+            logits_all=True,
+        )
 
     def after(self, prompt: str, answer: Sequence[int]) -> NDArray[np.float64]:
         """float64 (vocabulary,): the logits behind a prompt and the tokens of its answer so far."""

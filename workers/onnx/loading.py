@@ -85,7 +85,8 @@ def _load(settings: OnnxSettings) -> LoadedModel:
 
 def _prepared_sessions(files: ModelFiles, settings: OnnxSettings) -> tuple[list[Session], bool]:
     """The sessions, and whether padding was removed inside their graph."""
-    is_for_texts = files.tokenizer is not None and settings.task != payload_pb2.TASK_TENSORS
+    task = settings.task or TASKS.get(files.description.task or "")
+    is_for_texts = files.tokenizer is not None and task != payload_pb2.TASK_TENSORS
     if not settings.removes_padding or not is_for_texts:
         return _open_sessions(files, settings), False
     store = GraphStore(settings.cache)
