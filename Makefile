@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
 
 .PHONY: help setup llama-cuda demo compile test test-unit test-integration test-e2e check format generate check-generated \
-	check-manifests check-alerts bench bench-engines soak soak-engines faults fuzz requirements baseline images sbom
+	check-manifests check-alerts bench bench-bridge bench-engines soak soak-engines faults fuzz requirements baseline images sbom
 
 help: ## show this list
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -77,6 +77,9 @@ bench: compile ## what each hop, the policy alone and /metrics cost; writes buil
 	@$(BIN)/python -m tests.bench.hops
 	@$(BIN)/python -m tests.bench.policy
 	@$(BIN)/python -m tests.bench.metrics_page
+
+bench-bridge: setup ## what REST costs: a call, a stream, a vector's form, and LiteLLM's proxy beside it (about 5 minutes)
+	@$(BIN)/python -m tests.bench.bridge $(ARGS)
 
 bench-engines: setup ## both engines beside the raw limit and their peers; writes build/bench/engines.json (about 20 minutes)
 	@$(BIN)/python -m tests.bench.engines $(ARGS)

@@ -42,7 +42,7 @@ done
 image policy requirements/policy.in --extra gateway "$@"
 compile requirements/sbom.txt requirements/sbom.in "$@"
 
-# The other servers that `make bench-engines` measures beside the workers, each in an environment of its own.
+# The other servers that benches measure beside ours, each in an environment of its own.
 for source in requirements/peers/*.in; do
   compile "${source%.in}.txt" "$source" "$@"
 done

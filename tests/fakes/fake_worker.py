@@ -224,7 +224,7 @@ def _commands(payload: payload_pb2.Payload) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def main() -> None:
+def main(kind: type[FakeWorker] = FakeWorker) -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--name", required=True)
@@ -235,7 +235,7 @@ def main() -> None:
     given = parser.parse_args()
 
     async def serve() -> None:
-        worker = FakeWorker(
+        worker = kind(
             given.name, label=given.label, port=given.port, port_file=given.port_file, slots=given.slots
         )
         await run_service(worker, drain_delay_s=0, grace_s=5)
