@@ -10,10 +10,12 @@ import psutil
 import yaml
 
 from inference_mesh.client import MeshClient
+from tests.support.llama_engine import END_TOKENS
 from tests.support.processes import IRIS, TINY_CHAT, MeshProcess, ProcessGroup, wait_until, write_models_file
 
 END_LIMIT_S = 30.0
-IN_FLIGHT = 'mesh_host_in_flight{model="tiny-chat"} 1.0'
+TOKENS = 600
+NO_END = {str(token): -100 for token in END_TOKENS}
 
 
 def start_host(group: ProcessGroup, folder: Path) -> MeshProcess:
@@ -41,12 +43,15 @@ def children_of(host: MeshProcess) -> list[psutil.Process]:
     return [one for one in psutil.Process(host.pid).children() if one.is_running()]
 
 
-async def stream_of(target: str, model: str, tokens: int) -> int:
-    """Tokens of a stream that came to its end."""
+async def stream_of(target: str, model: str, tokens: int, begun: asyncio.Event) -> int:
+    """Tokens of a stream that came to its end. begun: set with its first piece."""
+    completion_tokens = 0
     async with MeshClient(target) as client:
-        prompt = {"prompt": "Once upon", "max_tokens": tokens, "temperature": 0, "logit_bias": {}}
-        pieces = [piece async for piece in client.stream(model, prompt)]
-    return pieces[-1].usage.completion_tokens
+        prompt = {"prompt": "Once upon", "max_tokens": tokens, "temperature": 0, "logit_bias": NO_END}
+        async for piece in client.stream(model, prompt):
+            begun.set()
+            completion_tokens = piece.usage.completion_tokens
+    return completion_tokens
 
 
 def test_a_gateway_needs_not_know_that_it_is_a_host(group: ProcessGroup, tmp_path: Path) -> None:
@@ -70,16 +75,14 @@ def test_sigterm_lets_a_running_stream_finish_and_leaves_nobody(group: ProcessGr
     workers = children_of(host)
 
     async def ask_and_stop() -> int:
-        running = asyncio.ensure_future(stream_of(host.grpc_target, "tiny-chat", 300))
+        begun = asyncio.Event()
+        running = asyncio.ensure_future(stream_of(host.grpc_target, "tiny-chat", TOKENS, begun))
         async with asyncio.timeout(END_LIMIT_S):
-            while 'mesh_host_in_flight{model="tiny-chat"} 1.0' not in await asyncio.to_thread(
-                host.metrics_text
-            ):
-                assert not running.done()
+            await begun.wait()
         host.signal(signal.SIGTERM)
         return await running
 
-    assert asyncio.run(ask_and_stop()) > 0
+    assert asyncio.run(ask_and_stop()) == TOKENS
     assert host.popen.wait(END_LIMIT_S) == 0
     assert psutil.wait_procs(workers, timeout=END_LIMIT_S)[1] == []
 
