@@ -220,7 +220,8 @@ class DecodeLoop:
             self._progress.append(Progress(job, error=error))
 
     def _publish(self, rows: int) -> None:
-        self._note_state()
+        if not self._scheduler.has_work:  # else the next step tells it before it computes
+            self._note_state()
         progress, self._progress = tuple(self._progress), []
         dropped, self._dropped = self._dropped, 0
         if progress or rows:

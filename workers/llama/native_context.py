@@ -69,6 +69,7 @@ class NativeContext:
             )
         self._memory = self._llama.llama_get_memory(self._handle)
         self._logits_type = ctypes.c_float * model.vocabulary_size
+        self._logits_views: dict[int, FloatArray] = {}
         self._batch = _BatchArrays(shape.batch_tokens)
         # Fewer than asked for if there are fewer cells; more tokens in one step abort the process.
         self.batch_tokens = min(shape.batch_tokens, int(self._llama.llama_n_batch(self._handle)))
@@ -124,8 +125,13 @@ class NativeContext:
     def logits(self, row: int) -> FloatArray:
         """Logits of the last token of the batch's row `row`; a view until the next decode."""
         pointer = self._llama.llama_get_logits_ith(self._handle, self._batch.last_index(row))
-        values = self._logits_type.from_address(ctypes.addressof(pointer.contents))
-        return np.frombuffer(memoryview(values), dtype=np.float32)
+        address = ctypes.addressof(pointer.contents)
+        view = self._logits_views.get(address)
+        if view is None:
+            # Rows stay where they are until llama.cpp makes its buffer larger.
+            view = np.frombuffer(memoryview(self._logits_type.from_address(address)), dtype=np.float32)
+            self._logits_views[address] = view
+        return view
 
     def apply(self, operations: Sequence[CellOperation]) -> None:
         """Copy and cut cells."""
@@ -172,15 +178,19 @@ class _BatchArrays:
         return batch
 
     def fill(self, rows: Sequence[BatchRow]) -> object:
-        """The batch of these rows; more tokens than the capacity are a ValueError."""
+        """The batch of these rows; more tokens than the capacity are a ValueError or an IndexError."""
         self._last.clear()
         at = 0
         for row in rows:
             end = at + len(row.tokens)
-            self._tokens[at:end] = row.tokens
-            self._positions[at:end] = self._count_up[: end - at] + row.start
-            self._sequences[at:end] = row.sequence
-            self._wants[at:end] = 0
+            if end == at + 1:  # a next token, as most rows are: slices would cost ten times as much
+                self._tokens[at], self._positions[at] = row.tokens[0], row.start
+                self._sequences[at] = row.sequence
+            else:
+                self._tokens[at:end] = row.tokens
+                self._positions[at:end] = self._count_up[: end - at] + row.start
+                self._sequences[at:end] = row.sequence
+                self._wants[at:end] = 0
             self._wants[end - 1] = row.wants_logits
             self._last.append(end - 1)
             at = end

@@ -6,7 +6,7 @@ long a newcomer, a neighbour's next token and a freed slot wait. Pure: seconds a
 
 from __future__ import annotations
 
-MIN_TOKENS = 16
+MIN_TOKENS = 8
 """Fewer in a step would cost more in reading the weights than they save in waiting."""
 
 BESIDE_PROMPTS = 2.0

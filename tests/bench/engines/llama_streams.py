@@ -37,6 +37,8 @@ COMMAND = "python -m tests.bench.engines.llama"
 STREAMS = (1, 4, 8, 16)
 PROMPT_TOKENS, ANSWER_TOKENS = 48, 48
 LONE_TOKENS = 128
+TINY_WAVES = 16
+"""CPU time is told in steps of 10 ms, and tiny-chat answers a wave in a few of them."""
 
 WORKER, WORKER_FLASH = "worker", "worker with flash attention"
 LLAMA_SERVER, LLAMA_SERVER_PLAIN = "llama-server", "llama-server without flash attention"
@@ -49,9 +51,10 @@ LEAST_OF_LLAMA_BENCH = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """The servers of one model."""
+    """The servers of one model. waves: of questions in one sample."""
 
     name: str
+    waves: int
     setup: Setup
     worker: Worker
     servers: Mapping[str, Server]
@@ -76,11 +79,11 @@ def measure(rounds: int) -> list[Figure]:
     return [
         *_of_model("127M Q8_0", Setup(random_model("Q8_0"), threads=2), rounds, python),
         *_of_model("127M Q4_0", Setup(random_model("Q4_0"), threads=2), rounds, python),
-        *_of_model("tiny-chat", tiny, rounds, None),
+        *_of_model("tiny-chat", tiny, rounds, None, TINY_WAVES),
     ]
 
 
-def _of_model(name: str, setup: Setup, rounds: int, python: Path | None) -> list[Figure]:
+def _of_model(name: str, setup: Setup, rounds: int, python: Path | None, waves: int = 1) -> list[Figure]:
     with servers() as started:
         worker = started.worker(setup)
         asked: dict[str, Server] = {
@@ -90,7 +93,7 @@ def _of_model(name: str, setup: Setup, rounds: int, python: Path | None) -> list
             LLAMA_SERVER_PLAIN: started.llama_server(programs(), setup, "--flash-attn", "off"),
         }
         package = None if python is None else started.llama_cpp_server(python, setup)
-        scene = Scene(name, setup, worker, asked, package)
+        scene = Scene(name, waves, setup, worker, asked, package)
         samples, alone = asyncio.run(_sampled(scene, started, rounds))
     return [*_stream_figures(scene, samples), *_alone_figures(scene, alone)]
 
@@ -115,11 +118,21 @@ async def _sampled(scene: Scene, started: Servers, rounds: int) -> tuple[Samples
 
 
 async def _round(scene: Scene, streams: int, random: Random) -> Mapping[str, Run]:
-    questions = [Question(letters(random, PROMPT_TOKENS), ANSWER_TOKENS) for _ in range(streams)]
+    waves = [
+        [Question(letters(random, PROMPT_TOKENS), ANSWER_TOKENS) for _ in range(streams)]
+        for _ in range(scene.waves)
+    ]
     asked = dict(scene.servers)
     if scene.package is not None and streams == 8:
         asked[PACKAGE_SERVER] = scene.package
-    return {name: await ask_at_once(server, questions) for name, server in asked.items()}
+    return {name: await _waves(server, waves) for name, server in asked.items()}
+
+
+async def _waves(server: Server, waves: Sequence[Sequence[Question]]) -> Run:
+    """All waves, one after the other, as one run."""
+    runs = [await ask_at_once(server, questions) for questions in waves]
+    arrivals = [each for run in runs for each in run.arrivals]
+    return Run(arrivals, sum(run.seconds for run in runs), sum(run.cpu_s for run in runs))
 
 
 async def _lone_rate(worker: Worker, random: Random) -> float:

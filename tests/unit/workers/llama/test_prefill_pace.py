@@ -24,7 +24,7 @@ def test_a_chunk_never_falls_below_the_least() -> None:
 
 def test_steps_without_prompts_say_nothing() -> None:
     pace = PrefillPace()
-    pace.observe(8, 10.0)
+    pace.observe(MIN_TOKENS - 1, 10.0)
     assert pace.tokens_within(0.1, 128) == 128
 
 
