@@ -78,6 +78,8 @@ class DecodeLoop:
 
     def wake(self) -> None:
         """Look at the jobs again, e.g. because one was cancelled; from any thread."""
+        if self._must_abort():
+            self._context.abort.set()
         with self._has_news:
             self._has_news.notify()
 
@@ -86,18 +88,19 @@ class DecodeLoop:
         with self._has_news:
             self._is_stopping = True
             self._has_news.notify()
+        self._context.abort.set()
 
     @property
     def is_stopping(self) -> bool:
         """True once no more jobs are taken."""
         return self._is_stopping
 
-    def must_abort(self) -> bool:
-        """True if the batch being computed is for nobody; asked within the native call."""
+    def _must_abort(self) -> bool:
+        """True if the batch being computed is for nobody."""
         if self._is_stopping:
             return True
-        now = time.monotonic()
-        return bool(self._rows) and all(row.job.is_gone(now) for row in self._rows)
+        rows, now = self._rows, time.monotonic()
+        return bool(rows) and all(row.job.is_gone(now) for row in rows)
 
     def run(self) -> None:
         """Work until stopped; no job outlives this call."""
@@ -163,15 +166,21 @@ class DecodeLoop:
                 for row in rows
             ]
             started = time.monotonic()
-            self._rows = rows
-            status = self._context.decode(batch)
-            self._rows = ()
+            status = self._decode(rows, batch)
             if status is DecodeStatus.DONE:
                 self._scheduler.computed(rows, time.monotonic() - started)
                 return rows
             if not self._recover(status, rows):
                 return ()
         return ()
+
+    def _decode(self, rows: Sequence[StepRow], batch: Sequence[BatchRow]) -> DecodeStatus:
+        """Compute a batch, unless nobody waits for it by now; `wake` ends it when that is so later."""
+        self._rows = rows
+        self._context.abort.clear()
+        status = DecodeStatus.ABORTED if self._must_abort() else self._context.decode(batch)
+        self._rows = ()
+        return status
 
     def _recover(self, status: DecodeStatus, rows: Sequence[StepRow]) -> bool:
         """Clean up after a batch that was not computed. True = plan again at once."""

@@ -101,7 +101,6 @@ class DecodeThread:
             with contextlib.closing(NativeContext(model, shape)) as context:
                 requests, loop = _assemble(settings, context_tokens, model, context, self._report)
                 _warm_up(context)
-                context.abort_when(loop.must_abort)
                 self._opening.set_result(Opened(requests, loop, context_tokens, size.cells, shape.threads))
                 loop.run()
 

@@ -10,11 +10,12 @@ import ctypes
 import dataclasses
 import enum
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from inference_mesh.errors import ModelNotReadyError
+from workers.llama.abort_flag import AbortFlag
 from workers.llama.native import NativeModel, llama
 from workers.llama.placement import Placement, place_context
 from workers.llama.prefix_cache import CellOperation, CopyCells, TrimCells
@@ -61,12 +62,13 @@ class NativeContext:
     def __init__(self, model: NativeModel, shape: ContextShape) -> None:
         """Allocate it. Raises ModelNotReadyError if the memory does not suffice."""
         self._llama = llama()
-        self._abort_callback: object = None
         self._handle = self._llama.llama_init_from_model(model.handle, self._params(shape))
         if not self._handle:
             raise ModelNotReadyError(
                 f"llama.cpp cannot make a context of {shape.cells} tokens; the log says why"
             )
+        self.abort = AbortFlag()
+        self.abort.install(self._llama, self._handle)
         self._memory = self._llama.llama_get_memory(self._handle)
         self._logits_type = ctypes.c_float * model.vocabulary_size
         self._logits_views: dict[int, FloatArray] = {}
@@ -90,12 +92,6 @@ class NativeContext:
         params.no_perf = True
         place_context(params, shape.placement, self._llama)
         return params
-
-    def abort_when(self, must_abort: Callable[[], bool]) -> None:
-        """Ask `must_abort` within every decode, in its thread, and end it when true."""
-        # The library keeps only the address of the callback: it must live as long as the context.
-        self._abort_callback = self._llama.ggml_abort_callback(lambda _data: must_abort())
-        self._llama.llama_set_abort_callback(self._handle, self._abort_callback, ctypes.c_void_p(0))
 
     def close(self) -> None:
         """Free the context."""
