@@ -88,10 +88,23 @@ def open_balanced_channel(
 
     The name is resolved again when a connection ends. Otherwise as `open_channel`.
     """
+    return _open(target, _balanced_options(max_message_bytes), tls)
+
+
+def open_blocking_channel(
+    target: str, *, max_message_bytes: int = MAX_MESSAGE_BYTES, tls: ClientTls | None = None
+) -> grpc.Channel:
+    """As `open_balanced_channel`, for programs without an event loop."""
+    options = _balanced_options(max_message_bytes)
+    if tls is None:
+        return grpc.insecure_channel(target, options=options)
+    return grpc.secure_channel(target, tls.credentials(), options=_named(options, tls.name))
+
+
+def _balanced_options(max_message_bytes: int) -> ChannelOptions:
     # Of retries only those that need no policy: of calls that met a connection's end and reached nobody.
     ours: ChannelOptions = [("grpc.lb_policy_name", "round_robin"), ("grpc.enable_retries", 1)]
-    options = [one for one in channel_options(max_message_bytes) if one[0] not in dict(ours)] + ours
-    return _open(target, options, tls)
+    return [one for one in channel_options(max_message_bytes) if one[0] not in dict(ours)] + ours
 
 
 def open_secure_channel(
@@ -110,9 +123,11 @@ def _open(target: str, options: ChannelOptions, tls: ClientTls | None) -> grpc.a
 def _secure(
     target: str, options: ChannelOptions, credentials: grpc.ChannelCredentials, name: str
 ) -> grpc.aio.Channel:
-    if name:
-        options = [*options, ("grpc.ssl_target_name_override", name)]
-    return grpc.aio.secure_channel(target, credentials, options=options)
+    return grpc.aio.secure_channel(target, credentials, options=_named(options, name))
+
+
+def _named(options: ChannelOptions, name: str) -> ChannelOptions:
+    return [*options, ("grpc.ssl_target_name_override", name)] if name else options
 
 
 def address_text(host: str, port: int) -> str:
