@@ -18,7 +18,7 @@ from tests.bench.peers.environment import peer_python
 from tests.support.processes import (
     REPOSITORY,
     START_LIMIT_S,
-    STOP_LIMIT_S,
+    end_process,
     http_status_of,
     process_group,
     wait_until,
@@ -111,12 +111,7 @@ def _process(command: Sequence[str], log_file: Path) -> Iterator[int]:
     try:
         yield popen.pid
     finally:
-        popen.terminate()
-        try:
-            popen.wait(STOP_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            popen.kill()
-            popen.wait()
+        end_process(popen)
 
 
 def _free_port() -> int:

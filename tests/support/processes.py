@@ -105,6 +105,16 @@ class MeshProcess:
         return self.popen.wait()
 
 
+def end_process(popen: subprocess.Popen[bytes]) -> None:
+    """End a process by SIGTERM, or by SIGKILL when that takes too long."""
+    popen.terminate()
+    try:
+        popen.wait(STOP_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        popen.kill()
+        popen.wait()
+
+
 class ProcessGroup:
     """Starts processes and ends every one of them at the end of a test."""
 

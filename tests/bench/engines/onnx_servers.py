@@ -25,9 +25,9 @@ from tests.support.processes import (
     MINILM,
     REPOSITORY,
     START_LIMIT_S,
-    STOP_LIMIT_S,
     MeshProcess,
     cpu_seconds,
+    end_process,
     http_status_of,
     process_group,
     wait_until,
@@ -132,12 +132,7 @@ def mlserver_process(threads_outside: int) -> Iterator[tuple[int, str]]:
             wait_until(is_ready, "MLServer is ready", START_LIMIT_S)
             yield popen.pid, f"127.0.0.1:{ports['grpc_port']}"
         finally:
-            popen.terminate()
-            try:
-                popen.wait(STOP_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                popen.kill()
-                popen.wait()
+            end_process(popen)
 
 
 async def ask(server: Server, texts: Sequence[str], concurrency: int) -> tuple[float, list[Vector]]:
