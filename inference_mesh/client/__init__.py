@@ -17,6 +17,15 @@ stubs only, so that it can live beside tritonclient.
 from inference_mesh.client.asynchronous import MeshClient
 from inference_mesh.client.retries import Retries
 from inference_mesh.client.synchronous import SyncMeshClient
-from inference_mesh.client.terms import DEFAULT_TIMEOUT_S, PayloadLike
+from inference_mesh.client.terms import DEFAULT_TIMEOUT_S, PayloadLike, vectors_of
+from inference_mesh.client_tls import ClientTls
 
-__all__ = ["DEFAULT_TIMEOUT_S", "MeshClient", "PayloadLike", "Retries", "SyncMeshClient"]
+__all__ = [
+    "DEFAULT_TIMEOUT_S",
+    "ClientTls",
+    "MeshClient",
+    "PayloadLike",
+    "Retries",
+    "SyncMeshClient",
+    "vectors_of",
+]

@@ -1,36 +1,43 @@
-"""The client for programs without an event loop; several threads may share one."""
+"""The client for programs without an event loop."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from inference_mesh import json_payload
 from inference_mesh.channels import open_blocking_channel
-from inference_mesh.client.retries import NO_RETRIES, Retries
+from inference_mesh.client.retries import NO_RETRIES, Attempts, Retries
 from inference_mesh.client.terms import (
     DEFAULT_TIMEOUT_S,
-    Attempts,
+    CallOptions,
     PayloadLike,
     Terms,
     embed_payload,
-    explain_request,
+    no_replica_yet,
     vectors_of,
 )
 from inference_mesh.client_tls import ClientTls
-from inference_mesh.errors import UnavailableError
-from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, policy_pb2, policy_pb2_grpc
+from inference_mesh.errors import CancelledByCallerError
+from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2, policy_pb2, policy_pb2_grpc
 
 T = TypeVar("T")
 
 
 class SyncMeshClient:
-    """A connection to a gateway, or to one worker."""
+    """A connection to a gateway, or to one worker; several threads may share it, each stream is of one.
+
+    with SyncMeshClient("127.0.0.1:50051", retries=Retries()) as mesh:
+        vectors = mesh.embed("minilm", ["a happy dog", "a sunny day"], timeout_s=5)
+        for piece in mesh.stream("tiny-chat", {"prompt": "Once upon a time"}):
+            print(piece.output.generate.text, end="")
+    """
 
     def __init__(
         self,
@@ -50,6 +57,7 @@ class SyncMeshClient:
         self._stub = inference_pb2_grpc.InferenceServiceStub(self._channel)
         self._policy = policy_pb2_grpc.PolicyServiceStub(self._channel)
         self._terms = Terms(api_key, timeout_s, retries)
+        self._closed = threading.Event()
 
     def __enter__(self) -> Self:
         return self
@@ -60,7 +68,8 @@ class SyncMeshClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; running calls are cancelled."""
+        """Close the connection; the running calls of all threads end with CancelledByCallerError."""
+        self._closed.set()
         self._channel.close()
 
     def infer(
@@ -74,12 +83,15 @@ class SyncMeshClient:
     ) -> inference_pb2.InferResponse:
         """The whole result of one request. version: empty = the registry's choice. Raises MeshError.
 
-        timeout_s: for all attempts together; None = the client's.
+        request_id: at most 128 printable ASCII characters; empty = the mesh makes one. timeout_s: for
+        all attempts together; None = the client's.
         """
         attempts = self._terms.attempts(timeout_s)
-        self._learn(model, payload, attempts)
         message = inference_pb2.InferRequest(
-            model=model, version=version, request_id=request_id, payload=self._terms.payload(model, payload)
+            model=model,
+            version=version,
+            request_id=request_id,
+            payload=self._payload(model, payload, attempts),
         )
         return self._call(self._stub.Infer, message, attempts, model, request_id)
 
@@ -90,14 +102,17 @@ class SyncMeshClient:
         *,
         dimensions: int = 0,
         truncate: bool = False,
-        timeout_s: float | None = None,
+        prompt_name: str = "",
+        **options: Unpack[CallOptions],
     ) -> NDArray[np.float32]:
-        """float32 (texts, dimensions): a vector for each text. Raises MeshError.
+        """float32 (texts, dimensions): a vector for each text, 1 to 2,048 of them. Raises MeshError.
 
-        dimensions: 0 = as many as the model has. truncate: cut a text that is too long, else it is refused.
+        dimensions: 0 = as many as the model has. truncate: cut a text that is too long, else it is
+        refused. prompt_name: the model's instruction for these texts, e.g. "query"; empty = its default.
+        For the usage as well: `answer = infer(model, {"texts": texts})`, and `vectors_of(answer)`.
         """
-        payload = embed_payload(texts, dimensions, truncate=truncate)
-        return vectors_of(self.infer(model, payload, timeout_s=timeout_s))
+        payload = embed_payload(texts, dimensions, prompt_name, truncate=truncate)
+        return vectors_of(self.infer(model, payload, **options))
 
     def stream(
         self,
@@ -107,75 +122,85 @@ class SyncMeshClient:
         version: str = "",
         request_id: str = "",
         timeout_s: float | None = None,
-    ) -> Iterator[inference_pb2.InferStreamResponse]:
+    ) -> Generator[inference_pb2.InferStreamResponse, None, None]:
         """The pieces of one result as they are made; closing the iterator cancels the call.
 
-        Raises MeshError, also in the middle if the stream breaks.
+        The call is sent, and its deadline begins, with the first step. A loop that is left by `break`
+        closes it unless the iterator is kept. Raises MeshError, also in the middle if the stream
+        breaks; it is never sent again after its first piece. Otherwise as `infer`.
         """
         attempts = self._terms.attempts(timeout_s)
-        self._learn(model, payload, attempts)
         message = inference_pb2.InferStreamRequest(
-            model=model, version=version, request_id=request_id, payload=self._terms.payload(model, payload)
+            model=model,
+            version=version,
+            request_id=request_id,
+            payload=self._payload(model, payload, attempts),
         )
-        is_begun = False
         while True:
             call = self._stub.InferStream(message, **self._terms.options(request_id, attempts.left_s))
             try:
                 for piece in call:
-                    is_begun = True
+                    attempts.deliver()
                     yield piece
             except grpc.RpcError as error:
-                mesh_error = self._terms.error_of(model, error)
+                wait_s = attempts.wait_s(self._terms.failure(model, error))
             else:
                 return
             finally:
                 call.cancel()
-            if is_begun:
-                raise mesh_error
-            time.sleep(attempts.wait_s(mesh_error))
+            self._pause(wait_s)
 
     def explain(
-        self, model: str, payload: PayloadLike | None = None, *, version: str = "", sticky_key: str = ""
+        self,
+        model: str,
+        payload: PayloadLike | None = None,
+        *,
+        version: str = "",
+        sticky_key: str = "",
+        timeout_s: float | None = None,
     ) -> policy_pb2.ExplainResponse:
         """What the gateway would make of a call, without making it. Raises MeshError.
 
         payload: what would be sent; None = a request that costs nothing. sticky_key: value of
         the header that the model's canary is sticky by. A refusal is part of the answer.
         """
-        attempts = self._terms.attempts(None)
-        if payload is not None:
-            self._learn(model, payload, attempts)
-        sent = None if payload is None else self._terms.payload(model, payload)
-        request = explain_request(model, sent, version, sticky_key)
-        return self._call(self._policy.Explain, request, attempts, model)
+        attempts = self._terms.attempts(timeout_s)
+        message = policy_pb2.ExplainRequest(
+            model=model,
+            version=version,
+            sticky_key=sticky_key,
+            payload=None if payload is None else self._payload(model, payload, attempts),
+        )
+        return self._call(self._policy.Explain, message, attempts, model)
 
-    def models(self) -> list[inference_pb2.Model]:
+    def models(self, *, timeout_s: float | None = None) -> list[inference_pb2.Model]:
         """The models that the caller may use, sorted by name. Raises MeshError."""
-        request = inference_pb2.ListModelsRequest()
-        answer = self._call(self._stub.ListModels, request, self._terms.attempts(None))
-        return list(answer.models)
+        message, attempts = inference_pb2.ListModelsRequest(), self._terms.attempts(timeout_s)
+        return list(self._call(self._stub.ListModels, message, attempts).models)
 
-    def model(self, name: str) -> inference_pb2.Model:
+    def model(self, name: str, *, timeout_s: float | None = None) -> inference_pb2.Model:
         """One model by name or alias. Raises ModelNotFoundError and other MeshErrors."""
-        return self._model(name, self._terms.attempts(None))
+        return self._model(name, self._terms.attempts(timeout_s))
 
     def _model(self, name: str, attempts: Attempts) -> inference_pb2.Model:
-        request = inference_pb2.GetModelRequest(model=name)
-        answer: inference_pb2.GetModelResponse = self._call(self._stub.GetModel, request, attempts)
-        return answer.model
+        message = inference_pb2.GetModelRequest(model=name)
+        return self._call(self._stub.GetModel, message, attempts).model
 
-    def _learn(self, model: str, payload: PayloadLike, attempts: Attempts) -> None:
-        """Ask for the model's task if the payload's form follows from it, and it is not known."""
-        while isinstance(payload, dict | str) and not self._terms.knows(model):
-            try:
-                self._terms.learn(self._model(model, attempts), model)
-            except UnavailableError as error:
-                time.sleep(attempts.wait_s(error))
+    def _payload(self, model: str, payload: PayloadLike, attempts: Attempts) -> payload_pb2.Payload:
+        """The payload as protobuf; a dictionary's form follows from the model's task."""
+        if isinstance(payload, payload_pb2.Payload):
+            return payload
+        task = self._terms.task(model)
+        while task is None:
+            task = self._terms.learn(model, self._model(model, attempts))
+            if task is None:
+                self._pause(attempts.wait_s(no_replica_yet(model)))
+        return json_payload.payload_from_json(task, payload)
 
     def _call(
         self,
         method: Callable[..., T],
-        message: object,
+        message: Any,
         attempts: Attempts,
         model: str = "",
         request_id: str = "",
@@ -185,5 +210,10 @@ class SyncMeshClient:
             try:
                 return method(message, **self._terms.options(request_id, attempts.left_s))
             except grpc.RpcError as error:
-                mesh_error = self._terms.error_of(model, error)
-            time.sleep(attempts.wait_s(mesh_error))
+                wait_s = attempts.wait_s(self._terms.failure(model, error))
+            self._pause(wait_s)
+
+    def _pause(self, wait_s: float) -> None:
+        """Wait for the next attempt. Raises CancelledByCallerError if the client is closed meanwhile."""
+        if self._closed.wait(wait_s):
+            raise CancelledByCallerError("the client was closed")

@@ -1,11 +1,9 @@
-"""What both forms of the client have in common: messages, metadata, deadlines and errors. No I/O."""
+"""What both forms of the client have in common: payloads, metadata, deadlines and errors. No I/O."""
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import grpc
 import numpy as np
@@ -13,37 +11,25 @@ from numpy.typing import NDArray
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from inference_mesh import json_payload
-from inference_mesh.client.retries import Retries
-from inference_mesh.errors import MeshError, PayloadMismatchError, UnavailableError, UnsupportedError
-from inference_mesh.metadata import API_KEY, REQUEST_ID
-from inference_mesh.status_interceptor import error_from_rpc
-from inference_mesh.v1 import inference_pb2, payload_pb2, policy_pb2
+from inference_mesh.client.retries import Attempts, Failure, Retries, failure_of
+from inference_mesh.errors import InternalError, PayloadMismatchError, UnavailableError, UnsupportedError
+from inference_mesh.metadata import API_KEY, REQUEST_ID, RETRY_PUSHBACK, value_of
+from inference_mesh.status_interceptor import error_from_status
+from inference_mesh.v1 import inference_pb2, payload_pb2
 
 DEFAULT_TIMEOUT_S = 60.0
+NEXT_REPLICA_S = 1.0
+"""Hint for a model that no replica has told of yet; a gateway asks new ones within this."""
 
 PayloadLike = payload_pb2.Payload | dict[str, Any] | str
 
 
-class Attempts:
-    """The attempts of one call, under one deadline."""
+class CallOptions(TypedDict, total=False):
+    """What each call of a model may be told; all as in `infer`."""
 
-    def __init__(self, timeout_s: float, retries: Retries) -> None:
-        self._retries = retries
-        self._deadline = time.monotonic() + timeout_s
-        self._failed = 0
-
-    @property
-    def left_s(self) -> float:
-        """Seconds until the deadline, never below 0."""
-        return max(0.0, self._deadline - time.monotonic())
-
-    def wait_s(self, error: MeshError) -> float:
-        """Seconds until the next attempt. Raises the error if there is none."""
-        self._failed += 1
-        wait_s = self._retries.wait_s(error, self._failed, self.left_s, random.random())
-        if wait_s is None:
-            raise error
-        return wait_s
+    version: str
+    request_id: str
+    timeout_s: float | None
 
 
 class Terms:
@@ -70,50 +56,59 @@ class Terms:
             metadata.append((REQUEST_ID, request_id))
         return {"metadata": tuple(metadata), "timeout": left_s, "wait_for_ready": False}
 
-    def knows(self, model: str) -> bool:
-        """Whether the task of a model is known."""
-        return model in self._tasks
+    def task(self, model: str) -> payload_pb2.Task | None:
+        """The task of a model, which says what form its payloads have; None = not known."""
+        return self._tasks.get(model)
 
-    def learn(self, model: inference_pb2.Model, name: str) -> None:
-        """Note the task of a model under the name that was asked for. Raises UnavailableError."""
+    def learn(self, name: str, model: inference_pb2.Model) -> payload_pb2.Task | None:
+        """Note the task of a model under the name that was asked for; None = nobody knows it yet."""
         if model.task == payload_pb2.TASK_UNSPECIFIED:
-            # A gateway learns the task from a replica that answers, and there was none yet.
-            raise UnavailableError(f"model '{name}' has no replica that answers", retry_after_s=1.0)
+            return None
         self._tasks[name] = model.task
+        return model.task
 
-    def payload(self, model: str, payload: PayloadLike) -> payload_pb2.Payload:
-        """The payload as protobuf; a dictionary's form follows from the model's task, which is known."""
-        if isinstance(payload, payload_pb2.Payload):
-            return payload
-        return json_payload.payload_from_json(self._tasks[model], payload)
-
-    def error_of(self, model: str, error: grpc.RpcError) -> MeshError:
-        """The error of a call; after a payload of the wrong kind the model's task is asked again."""
-        # grpc's errors of both forms have the same methods; its stubs know only those of asyncio.
-        mesh_error = error_from_rpc(cast("grpc.aio.AioRpcError", error))
+    def failure(self, model: str, error: grpc.RpcError) -> Failure:
+        """What a call failed with; after a payload of the wrong kind the model's task is asked again."""
+        call = cast("grpc.Call", error)  # so are the errors of both forms, which no type of grpc says
+        trailers = tuple((key, value) for key, value in call.trailing_metadata() or ())
+        mesh_error = error_from_status(call.code(), call.details() or "", trailers)
         if isinstance(mesh_error, PayloadMismatchError):
             self._tasks.pop(model, None)
-        return mesh_error
+        return failure_of(mesh_error, value_of(trailers, RETRY_PUSHBACK))
 
 
-def embed_payload(texts: Sequence[str], dimensions: int, *, truncate: bool) -> payload_pb2.Payload:
-    """Texts to embed. A lone string is a text, not the texts that its letters would be."""
-    listed = [texts] if isinstance(texts, str) else list(texts)
-    return payload_pb2.Payload(
-        embed=payload_pb2.Embed(texts=listed, dimensions=dimensions, truncate=truncate)
-    )
+def no_replica_yet(model: str) -> Failure:
+    """A gateway learns a model's task from a replica that answers, and there was none yet."""
+    error = UnavailableError(f"model '{model}' has no replica that answers", retry_after_s=NEXT_REPLICA_S)
+    return Failure(error)
+
+
+def embed_payload(
+    texts: Sequence[str], dimensions: int, prompt_name: str, *, truncate: bool
+) -> payload_pb2.Payload:
+    """Texts to embed. A lone string is a text, not the texts that its letters would be.
+
+    Raises InvalidInputError for what the fields cannot hold.
+    """
+    document = {
+        "texts": [texts] if isinstance(texts, str) else list(texts),
+        "dimensions": dimensions,
+        "truncate": truncate,
+        "prompt_name": prompt_name,
+    }
+    return json_payload.payload_from_json(payload_pb2.TASK_EMBED, document)
 
 
 def vectors_of(answer: inference_pb2.InferResponse) -> NDArray[np.float32]:
-    """float32 (texts, dimensions). Raises UnsupportedError if the answer holds none."""
+    """float32 (texts, dimensions): the vectors in an answer, an array of the caller's own.
+
+    Raises UnsupportedError if the answer holds none, InternalError if they are damaged.
+    """
     if not answer.output.HasField("embed"):
         raise UnsupportedError(f"model '{answer.model}' does not embed")
     embeddings = answer.output.embed
-    return np.frombuffer(embeddings.values, dtype="<f4").reshape(-1, max(1, embeddings.dimensions))
-
-
-def explain_request(
-    model: str, payload: payload_pb2.Payload | None, version: str, sticky_key: str
-) -> policy_pb2.ExplainRequest:
-    """See `explain` of the clients."""
-    return policy_pb2.ExplainRequest(model=model, version=version, sticky_key=sticky_key, payload=payload)
+    row_bytes = 4 * max(1, embeddings.dimensions)
+    if len(embeddings.values) % row_bytes:
+        raise InternalError(f"the answer's {len(embeddings.values)} bytes are no rows of {row_bytes}")
+    vectors = np.frombuffer(embeddings.values, dtype="<f4").astype(np.float32)
+    return vectors.reshape(-1, row_bytes // 4)

@@ -17,12 +17,15 @@ import pytest
 from inference_mesh.config.keys_file import new_key
 from tests.support import canaries
 from tests.support.canaries import MARK, marked
+from tests.support.llama_engine import END_TOKENS
 from tests.support.processes import MINILM, TINY_CHAT, MeshProcess, process_group, write_models_file
 from tests.support.span_receiver import Kept, SpanReceiver, span_receiver
 from tests.support.tokens import AUDIENCE, ISSUER, claims, jwks, rsa_key
 
 SAMPLED, NOT_SAMPLED = "01", "00"
 CHAT = {"messages": [{"role": "user", "content": marked("Who are you?")}], "max_tokens": 8, "temperature": 0}
+LONG_CHAT = {**CHAT, "max_tokens": 64, "logit_bias": dict.fromkeys(map(str, END_TOKENS), -100)}
+"""So long that the engine's part of the call is nearly all of it."""
 DIGITS = {"type": "array", "items": {"enum": ["0", "1"]}, "minItems": 100, "maxItems": 100}
 """What takes a while to write."""
 ERROR = 2
@@ -95,7 +98,7 @@ def traced(tmp_path: Path) -> Iterator[TracedMesh]:
 
 def test_one_call_is_one_trace_from_the_bridge_to_the_stages_of_the_engine(traced: TracedMesh) -> None:
     traced.ask("chat", CHAT, NOT_SAMPLED)  # the bridge asks for the model's task once
-    trace_id = traced.ask("chat", CHAT, stream=True)
+    trace_id = traced.ask("chat", LONG_CHAT, stream=True)
     traced.stop()
     spans = traced.spans.of(trace_id)
     assert [(one.service, one.name) for one in spans] == [
@@ -112,16 +115,16 @@ def test_one_call_is_one_trace_from_the_bridge_to_the_stages_of_the_engine(trace
     _, server, client, worker, *stages = spans
     assert sum(stage.seconds for stage in stages) == pytest.approx(worker.seconds, rel=0.3)
     assert client.attributes["server.address"] == traced.workers["chat"].grpc_target
-    assert stages[2].attributes["mesh.completion_tokens"] == 8
+    assert stages[2].attributes["mesh.completion_tokens"] == 64
     assert stages[2].attributes["mesh.batch.mean_rows"] == 1
     for one in (server, worker):
         told = one.attributes
         assert told["gen_ai.operation.name"] == "chat"
         assert told["gen_ai.provider.name"] == "inference_mesh"
         assert (told["gen_ai.request.model"], told["gen_ai.response.model"]) == ("chat", "chat")
-        assert (told["gen_ai.request.max_tokens"], told["gen_ai.request.temperature"]) == (8, 0)
+        assert (told["gen_ai.request.max_tokens"], told["gen_ai.request.temperature"]) == (64, 0)
         assert told["gen_ai.response.finish_reasons"] == ["length"]
-        assert told["gen_ai.usage.output_tokens"] == 8
+        assert told["gen_ai.usage.output_tokens"] == 64
         assert told["gen_ai.usage.input_tokens"] > 8
         assert 0 < told["gen_ai.response.time_to_first_chunk"] < one.seconds
         assert told["rpc.response.status_code"] == "OK"

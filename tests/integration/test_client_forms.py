@@ -12,23 +12,34 @@ import grpc
 import numpy as np
 import pytest
 
-from inference_mesh.client import MeshClient, Retries, SyncMeshClient
-from inference_mesh.errors import InvalidInputError, MeshError, OverloadedError, UnavailableError
+from inference_mesh.client import Retries, SyncMeshClient
+from inference_mesh.errors import (
+    CancelledByCallerError,
+    InvalidInputError,
+    MeshError,
+    OverloadedError,
+    UnavailableError,
+)
+from inference_mesh.metadata import RETRY_PUSHBACK
 from inference_mesh.status_interceptor import status_trailers
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
+from tests.support.clients import Form, both_forms, client_of
 
 LIMIT_S = 10.0
 HINT_S = 0.3
-Form = type[MeshClient] | type[SyncMeshClient]
 Base: Any = inference_pb2_grpc.InferenceServiceServicer
 
 
 class Server(Base):  # type: ignore[misc]
-    """A model that embeds and generates. refusals: what the first calls are refused with."""
+    """A model that embeds and generates. refusals: what the first calls are refused with.
+
+    pushback: stands in for the trailers that our own servers send with a refusal.
+    """
 
     def __init__(self, *refusals: MeshError) -> None:
         self.refusals = list(refusals)
         self.arrived_s: list[float] = []
+        self.pushback: str | None = None
         self.pieces = 3
         self.breaks_after: int | None = None
         self.was_left = asyncio.Event()
@@ -50,7 +61,7 @@ class Server(Base):  # type: ignore[misc]
         try:
             for number in range(self.pieces):
                 if number == self.breaks_after:
-                    await _refuse(context, UnavailableError("broken", retry_after_s=0.01))
+                    await self._refuse(context, UnavailableError("broken", retry_after_s=0.01))
                 generated = payload_pb2.Generated(text=str(number))
                 yield inference_pb2.InferStreamResponse(output=payload_pb2.Output(generate=generated))
                 await asyncio.sleep(0.01)
@@ -66,11 +77,11 @@ class Server(Base):  # type: ignore[misc]
     async def _take(self, context: Any) -> None:
         self.arrived_s.append(time.monotonic())
         if self.refusals:
-            await _refuse(context, self.refusals.pop(0))
+            await self._refuse(context, self.refusals.pop(0))
 
-
-async def _refuse(context: Any, error: MeshError) -> None:
-    await context.abort(error.code, error.message, status_trailers(error))
+    async def _refuse(self, context: Any, error: MeshError) -> None:
+        pushed = None if self.pushback is None else ((RETRY_PUSHBACK, self.pushback),)
+        await context.abort(error.code, error.message, pushed or status_trailers(error))
 
 
 @contextlib.asynccontextmanager
@@ -88,14 +99,7 @@ async def serving(*refusals: MeshError) -> AsyncIterator[Server]:
 
 async def embedded(form: Form, target: str, timeout_s: float = LIMIT_S, **settings: Any) -> Any:
     """The vectors of two texts, asked for by a client of either form."""
-    if form is SyncMeshClient:
-
-        def ask() -> Any:
-            with SyncMeshClient(target, **settings) as client:
-                return client.embed("m", ["a", "four"], timeout_s=timeout_s)
-
-        return await asyncio.to_thread(ask)
-    async with MeshClient(target, **settings) as client:
+    async with client_of(form, target, **settings) as client:
         return await client.embed("m", ["a", "four"], timeout_s=timeout_s)
 
 
@@ -105,23 +109,8 @@ async def streamed(
     """The texts of a stream, left after so many. left: to wait for before the connection is closed."""
     payload = payload_pb2.Payload(generate=payload_pb2.Generate(prompt="x"))
     texts: list[str] = []
-    if form is SyncMeshClient:
-
-        def read() -> None:
-            with SyncMeshClient(target, **settings) as client:
-                with contextlib.closing(client.stream("m", payload)) as pieces:  # type: ignore[type-var]
-                    for piece in pieces:
-                        texts.append(piece.output.generate.text)
-                        if len(texts) == most:
-                            break
-                deadline = time.monotonic() + LIMIT_S
-                while left is not None and not left.is_set() and time.monotonic() < deadline:
-                    time.sleep(0.01)
-
-        await asyncio.to_thread(read)
-        return texts
-    async with MeshClient(target, **settings) as client:
-        async with contextlib.aclosing(client.stream("m", payload)) as stream:  # type: ignore[type-var]
+    async with client_of(form, target, **settings) as client:
+        async with contextlib.aclosing(client.stream("m", payload)) as stream:
             async for piece in stream:
                 texts.append(piece.output.generate.text)
                 if len(texts) == most:
@@ -132,10 +121,7 @@ async def streamed(
     return texts
 
 
-both = pytest.mark.parametrize("form", [MeshClient, SyncMeshClient])
-
-
-@both
+@both_forms
 async def test_texts_become_rows_of_float32(form: Form) -> None:
     async with serving() as server:
         vectors = await embedded(form, server.target)
@@ -143,7 +129,7 @@ async def test_texts_become_rows_of_float32(form: Form) -> None:
     assert vectors.tolist() == [[1.0, 7.0], [4.0, 7.0]]
 
 
-@both
+@both_forms
 async def test_a_call_is_sent_once_unless_told_otherwise(form: Form) -> None:
     async with serving(OverloadedError("full", retry_after_s=0.01)) as server:
         with pytest.raises(OverloadedError):
@@ -151,7 +137,7 @@ async def test_a_call_is_sent_once_unless_told_otherwise(form: Form) -> None:
         assert len(server.arrived_s) == 1
 
 
-@both
+@both_forms
 async def test_a_refused_call_comes_back_when_the_server_said(form: Form) -> None:
     async with serving(OverloadedError("full", retry_after_s=HINT_S)) as server:
         assert len(await embedded(form, server.target, retries=Retries())) == 2
@@ -159,7 +145,41 @@ async def test_a_refused_call_comes_back_when_the_server_said(form: Form) -> Non
     assert second_s - first_s >= HINT_S
 
 
-@both
+@both_forms
+async def test_a_server_that_asks_not_to_come_back_is_left_alone(form: Form) -> None:
+    async with serving(UnavailableError("closed"), UnavailableError("closed")) as server:
+        server.pushback = "-1"
+        with pytest.raises(UnavailableError):
+            await embedded(form, server.target, retries=Retries())
+        with pytest.raises(UnavailableError):
+            await streamed(form, server.target, retries=Retries())
+        assert len(server.arrived_s) == 2
+
+
+@both_forms
+async def test_a_pushback_alone_is_a_hint_as_well(form: Form) -> None:
+    async with serving(UnavailableError("closed"), UnavailableError("closed")) as server:
+        server.pushback = str(round(HINT_S * 1000))
+        await streamed(form, server.target, retries=Retries())
+    first_s, second_s, third_s = server.arrived_s
+    assert min(second_s - first_s, third_s - second_s) >= HINT_S
+
+
+@both_forms
+async def test_closing_ends_a_wait(form: Form) -> None:
+    async with serving(OverloadedError("full", retry_after_s=LIMIT_S)) as server:
+        async with client_of(form, server.target, retries=Retries()) as client:
+            call = asyncio.create_task(client.embed("m", ["a"], timeout_s=10 * LIMIT_S))
+            async with asyncio.timeout(LIMIT_S):
+                while not server.arrived_s:
+                    await asyncio.sleep(0.01)
+                await client.model("m")  # so that the refusal, which was sent before, has arrived
+        async with asyncio.timeout(LIMIT_S / 2):
+            with pytest.raises(CancelledByCallerError):
+                await call
+
+
+@both_forms
 async def test_a_wrong_request_is_not_repeated(form: Form) -> None:
     async with serving(InvalidInputError("no")) as server:
         with pytest.raises(InvalidInputError):
@@ -167,7 +187,7 @@ async def test_a_wrong_request_is_not_repeated(form: Form) -> None:
         assert len(server.arrived_s) == 1
 
 
-@both
+@both_forms
 async def test_one_deadline_holds_for_all_attempts(form: Form) -> None:
     refusals = [OverloadedError("full", retry_after_s=HINT_S)] * 20
     async with serving(*refusals) as server:
@@ -178,7 +198,7 @@ async def test_one_deadline_holds_for_all_attempts(form: Form) -> None:
         assert 2 <= len(server.arrived_s) <= 4
 
 
-@both
+@both_forms
 async def test_a_stream_is_repeated_before_its_first_piece_and_never_after(form: Form) -> None:
     async with serving(UnavailableError("later", retry_after_s=0.01)) as server:
         assert await streamed(form, server.target, retries=Retries()) == ["0", "1", "2"]
@@ -190,7 +210,7 @@ async def test_a_stream_is_repeated_before_its_first_piece_and_never_after(form:
         assert len(server.arrived_s) == 3
 
 
-@both
+@both_forms
 async def test_a_stream_that_is_left_is_cancelled_at_the_server(form: Form) -> None:
     async with serving() as server:
         server.pieces = 100_000
@@ -200,7 +220,7 @@ async def test_a_stream_that_is_left_is_cancelled_at_the_server(form: Form) -> N
         assert time.monotonic() - started < LIMIT_S / 2
 
 
-@both
+@both_forms
 async def test_nobody_listens(form: Form) -> None:
     with pytest.raises(UnavailableError):
         await embedded(form, "127.0.0.1:1", timeout_s=2.0)

@@ -34,4 +34,4 @@ async def test_a_worker_in_a_pool_tells_its_queue_its_cache_and_their_sizes(tmp_
                 lambda: metric_sum(worker.metrics_text(), "vllm:kv_cache_usage_perc") > 0,
                 "the cache is in use",
             )
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()

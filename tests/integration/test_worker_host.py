@@ -137,7 +137,7 @@ async def test_a_stream_passes_through_with_its_usage_and_a_cancel_reaches_the_w
         await anext(aiter(stream))
         hosted = host.service.keeper.find("tiny-chat")
         assert hosted.in_flight == 1
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
         async with asyncio.timeout(LIMIT_S):
             await hosted.is_quiet.wait()
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from inference_mesh.client.retries import FIRST_BACKOFF_S, JITTER, LONGEST_BACKOFF_S, NO_RETRIES, Retries
+from inference_mesh.client.retries import (
+    FIRST_BACKOFF_S,
+    JITTER,
+    LONGEST_BACKOFF_S,
+    NO_RETRIES,
+    Attempts,
+    Failure,
+    Retries,
+    failure_of,
+)
 from inference_mesh.errors import (
     DeadlineExceededError,
     InvalidInputError,
@@ -18,6 +27,21 @@ from inference_mesh.errors import (
 
 MIDDLE = 0.5
 PATIENT = Retries(attempts=20)
+LATER = Failure(UnavailableError("later", retry_after_s=2.0))
+
+
+class Clock:
+    """A clock that stands until it is set."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def attempts(clock: Clock, timeout_s: float = 10.0, retries: Retries = PATIENT) -> Attempts:
+    return Attempts(timeout_s, retries, now_s=clock, draw=lambda: MIDDLE)
 
 
 @pytest.mark.parametrize(
@@ -40,8 +64,13 @@ def test_the_servers_hint_is_obeyed_to_the_letter(kind: type[MeshError]) -> None
 
 
 def test_without_a_hint_the_waits_double_up_to_a_limit() -> None:
-    waits = [PATIENT.wait_s(UnavailableError("x"), failed, 60.0, MIDDLE) for failed in (1, 2, 3, 12)]
-    assert waits == [FIRST_BACKOFF_S, 2 * FIRST_BACKOFF_S, 4 * FIRST_BACKOFF_S, LONGEST_BACKOFF_S]
+    endless, error = Retries(attempts=10_000), UnavailableError("x")
+    waits = [endless.wait_s(error, failed, 60.0, MIDDLE) for failed in (1, 2, 3, 12, 9_000)]
+    assert waits == [
+        *(FIRST_BACKOFF_S * factor for factor in (1, 2, 4)),
+        LONGEST_BACKOFF_S,
+        LONGEST_BACKOFF_S,
+    ]
     shortest = PATIENT.wait_s(UnavailableError("x"), 1, 60.0, 0.0)
     assert shortest == pytest.approx(FIRST_BACKOFF_S * (1 - JITTER))
 
@@ -63,3 +92,60 @@ def test_the_attempts_are_counted() -> None:
 def test_impossible_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="attempts"):
         Retries(attempts=0)
+    for wait_s in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match="longest_wait_s"):
+            Retries(longest_wait_s=wait_s)
+
+
+@pytest.mark.parametrize("pushback_ms", ["-1", "-2147483648", "soon", "", "1.5"])
+def test_a_server_that_asks_not_to_come_back_is_left_alone(pushback_ms: str) -> None:
+    failure = failure_of(UnavailableError("x", retry_after_s=0.1), pushback_ms)
+    assert failure.is_final
+    with pytest.raises(UnavailableError):
+        attempts(Clock()).wait_s(failure)
+
+
+def test_a_pushback_stands_in_for_a_hint_and_never_replaces_one() -> None:
+    assert failure_of(UnavailableError("x"), "250").error.retry_after_s == 0.25
+    assert failure_of(UnavailableError("x"), "0").error.retry_after_s == 0.0
+    assert failure_of(UnavailableError("x", retry_after_s=0.2499), "250").error.retry_after_s == 0.2499
+    bare = failure_of(UnavailableError("x"), None)
+    assert (bare.error.retry_after_s, bare.is_final) == (None, False)
+
+
+def test_one_deadline_spans_the_attempts() -> None:
+    clock = Clock()
+    call = attempts(clock)
+    assert call.left_s == 10.0
+    clock.now_s += 3.0
+    assert call.wait_s(LATER) == 2.0
+    clock.now_s += 2.0
+    assert call.left_s == 5.0
+    clock.now_s += 3.0
+    with pytest.raises(UnavailableError):
+        call.wait_s(LATER)  # 2 s are left, and 2 s it would wait
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, -1.0, float("nan")])
+def test_without_time_nothing_is_sent(timeout_s: float) -> None:
+    with pytest.raises(DeadlineExceededError):
+        _ = attempts(Clock(), timeout_s).left_s
+
+
+def test_no_deadline_is_one_that_grpc_can_hold() -> None:
+    assert 3600 < attempts(Clock(), float("inf")).left_s < 1e9
+
+
+def test_nothing_is_sent_again_once_a_piece_was_delivered() -> None:
+    call = attempts(Clock())
+    assert call.wait_s(LATER) == 2.0
+    call.deliver()
+    with pytest.raises(UnavailableError):
+        call.wait_s(LATER)
+
+
+def test_a_call_counts_its_attempts() -> None:
+    call = attempts(Clock(), retries=Retries(attempts=3))
+    assert [call.wait_s(LATER), call.wait_s(LATER)] == [2.0, 2.0]
+    with pytest.raises(UnavailableError):
+        call.wait_s(LATER)
