@@ -50,14 +50,10 @@ def _mesh(
     return workers, gateway
 
 
-async def _whole(client: MeshClient, payload: dict[str, Any]) -> tuple[list[int], int]:
-    """Tokens of a stream, and how many its usage says."""
-    tokens: list[int] = []
-    said = 0
-    async for piece in client.stream("tiny-chat", payload):
-        tokens += piece.output.generate.tokens
-        said = piece.usage.completion_tokens
-    return tokens, said
+async def _unbroken(client: MeshClient, payload: dict[str, Any]) -> list[int]:
+    return [
+        token async for piece in client.stream("tiny-chat", payload) for token in piece.output.generate.tokens
+    ]
 
 
 @pytest.mark.parametrize("payload", [GREEDY, SEEDED], ids=["greedy", "seeded"])
@@ -69,19 +65,15 @@ async def test_f2_a_broken_stream_goes_on_elsewhere_to_its_whole_length(
     write_exact(TINY_CHAT, exact)
     workers, gateway = _mesh(group, tmp_path, exact)
     async with MeshClient(gateway.grpc_target, timeout_s=90) as client:
-        unbroken, _ = await _whole(client, payload)
-        running = [asyncio.ensure_future(_whole(client, payload)) for _ in range(8)]
-        while sum(_in_flight(worker) for worker in workers) < len(running):
-            await asyncio.sleep(0.02)
-        assert not any(stream.done() for stream in running)
-        max(workers, key=_in_flight).signal(signal.SIGKILL)
-        ends = await asyncio.gather(*running)
-    assert {(len(tokens), said) for tokens, said in ends} == {(TOKENS, TOKENS)}
-    resumed = metric_sum(
-        http_text_of(f"{gateway.url}/metrics"), "mesh_gateway_broken_streams_total", result="resumed"
-    )
-    assert resumed > 0
-    gaps = _gaps_where_they_part(exact, unbroken, [tokens for tokens, _ in ends])
+        unbroken = await _unbroken(client, payload)
+    async with grpc.aio.insecure_channel(gateway.grpc_target) as channel:
+        stub: Any = inference_pb2_grpc.InferenceServiceStub(channel)
+        streams = [_Stream(stub, payload) for _ in range(8)]
+        await _kill_one_amid(workers, streams)
+        await asyncio.gather(*(stream.reading for stream in streams))
+    assert {(len(stream.tokens), stream.said) for stream in streams} == {(TOKENS, TOKENS)}
+    assert _resumed(gateway) > 0
+    gaps = _gaps_where_they_part(exact, unbroken, [stream.tokens for stream in streams])
     print("distance of the two best logits where answers part:", gaps)
     # A draw may also fall on the border of two tokens that are not close: seeded runs are only shown.
     assert payload is not GREEDY or max(gaps, default=0.0) <= CLOSE
@@ -94,22 +86,13 @@ async def test_f2_resumed_answers_equal_unbroken_ones(group: ProcessGroup, tmp_p
         for text in QUESTIONS
     ]
     async with MeshClient(gateway.grpc_target, timeout_s=90) as client:
-        unbroken = [(await _whole(client, question))[0] for question in questions]
+        unbroken = [await _unbroken(client, question) for question in questions]
     async with grpc.aio.insecure_channel(gateway.grpc_target) as channel:
         stub: Any = inference_pb2_grpc.InferenceServiceStub(channel)
         streams = [_Stream(stub, question) for _ in range(20) for question in questions]
-        while (amid := await _most_amid(workers, streams)) is None:
-            assert not all(stream.reading.done() for stream in streams)
-            await asyncio.sleep(0.002)
-        amid.signal(signal.SIGKILL)
-        for worker in workers:
-            if worker is not amid:
-                worker.signal(signal.SIGCONT)
+        await _kill_one_amid(workers, streams)
         await asyncio.gather(*(stream.reading for stream in streams))
-    resumed = metric_sum(
-        http_text_of(f"{gateway.url}/metrics"), "mesh_gateway_broken_streams_total", result="resumed"
-    )
-    assert resumed > 0
+    assert _resumed(gateway) > 0
     assert [stream.tokens for stream in streams] == unbroken * 20
 
 
@@ -159,8 +142,9 @@ def _gaps_where_they_part(model: Path, unbroken: list[int], others: list[list[in
     return gaps
 
 
-def _in_flight(worker: MeshProcess) -> float:
-    return metric_sum(http_text_of(f"{worker.url}/metrics"), "mesh_worker_in_flight")
+def _resumed(gateway: MeshProcess) -> float:
+    metrics = http_text_of(f"{gateway.url}/metrics")
+    return metric_sum(metrics, "mesh_gateway_broken_streams_total", result="resumed")
 
 
 class _Stream:
@@ -171,8 +155,15 @@ class _Stream:
             model="tiny-chat", payload=payload_from_json(payload_pb2.TASK_GENERATE, payload)
         )
         self.tokens: list[int] = []
+        self.said = 0
+        self._finished = False
         self._call = stub.InferStream(request, timeout=90)
         self.reading = asyncio.ensure_future(self._read())
+
+    @property
+    def amid(self) -> bool:
+        """Whether its answer has begun and lacks its last piece."""
+        return bool(self.tokens) and not self._finished
 
     async def endpoint(self) -> str:
         """Where its answer comes from, as the gateway says."""
@@ -181,7 +172,21 @@ class _Stream:
 
     async def _read(self) -> None:
         async for piece in self._call:
-            self.tokens += piece.output.generate.tokens
+            generated = piece.output.generate
+            self.tokens += generated.tokens
+            self.said = piece.usage.completion_tokens
+            self._finished = generated.finish_reason != payload_pb2.FINISH_REASON_UNSPECIFIED
+
+
+async def _kill_one_amid(workers: list[MeshProcess], streams: list[_Stream]) -> None:
+    """Kill the worker that is in the middle of most streams, and let the other go on."""
+    while (amid := await _most_amid(workers, streams)) is None:
+        assert not all(stream.reading.done() for stream in streams)
+        await asyncio.sleep(0.002)
+    amid.signal(signal.SIGKILL)
+    for worker in workers:
+        if worker is not amid:
+            worker.signal(signal.SIGCONT)
 
 
 async def _most_amid(workers: list[MeshProcess], streams: list[_Stream]) -> MeshProcess | None:
@@ -192,7 +197,7 @@ async def _most_amid(workers: list[MeshProcess], streams: list[_Stream]) -> Mesh
     for worker in workers:
         worker.signal(signal.SIGSTOP)
     await asyncio.sleep(0.1)  # until everything that was on its way is here
-    places = [await stream.endpoint() for stream in streams if stream.tokens and not stream.reading.done()]
+    places = [await stream.endpoint() for stream in streams if stream.amid]
     if places:
         return max(workers, key=lambda worker: places.count(worker.grpc_target))
     for worker in workers:
