@@ -10,6 +10,7 @@ import base64
 import binascii
 from collections.abc import Iterable
 
+from inference_mesh.error_status import STATUS_DETAILS
 from inference_mesh.metadata import (
     API_KEY,
     AUTHORIZATION,
@@ -22,7 +23,6 @@ from inference_mesh.metadata import (
     says_who_calls,
     value_of,
 )
-from inference_mesh.status_interceptor import STATUS_DETAILS
 
 MAX_PAIRS = 32
 MAX_TOTAL_BYTES = 4096

@@ -20,15 +20,18 @@ from gateway.front.data_path import DataPath
 from gateway.front.desk import CallDesk
 from gateway.front.explain_servicer import ExplainServicer
 from gateway.front.listing_servicer import ListingServicer
+from gateway.front.open_inference_servicer import OpenInferenceServicer
 from gateway.front.repository_servicer import RepositoryServicer
 from gateway.front.serving import Serving
 from gateway.front.settlement import Settlement
+from gateway.front.visible_models import VisibleModels
 from gateway.front.witnesses import Witnesses
 from gateway.identity.identities import Identities
 from gateway.limits.limiter import Limiter
 from gateway.limits.metrics import BudgetMetrics, LimitMetrics
 from gateway.limits.redis_ledger import RedisLedger
 from gateway.metrics import GatewayMetrics
+from gateway.model_statistics import ModelStatistics
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.facts import Standing
 from gateway.policy.limits.rules import LimitRule
@@ -89,14 +92,13 @@ class Parts:
         self._usage_metrics = UsageMetrics(
             registry, settings.tenant_label_limit, settings.tenant_model_label_limit
         )
-        self.usage_log = None
-        if settings.usage_log is not None:
-            self.usage_log = UsageLog(settings.usage_log, self._usage_metrics)
+        self.usage_log = _usage_log(settings, self._usage_metrics)
+        self.statistics = ModelStatistics()
         self.desk = CallDesk(
             self.identities,
             self.metrics,
             self._rng,
-            at_end=Settlement(self.canaries, self._usage_metrics, self.usage_log).tell,
+            at_end=Settlement(self.canaries, self._usage_metrics, self.usage_log, self.statistics).tell,
             has_tls=settings.tls_client_ca is not None,
         )
         followers = (
@@ -109,7 +111,9 @@ class Parts:
         )
         self.registry = Registry(settings.models, self.fleet, self.metrics, followers)
         self.data_path = self._data_path(limit)
-        self.listing = ListingServicer(self.desk, self.policy, self.fleet)
+        visible = VisibleModels(self.policy, self.fleet, self.desk.draw)
+        self.listing = ListingServicer(self.desk, visible)
+        self.open_inference = OpenInferenceServicer(self.desk, visible, self.statistics)
         self.repository = RepositoryServicer(self.desk, self.policy, self.fleet)
         self.explain = ExplainServicer(self.desk, self.policy, self.limiter, self.admissions, self.fleet)
         self.admin = AdminServicer(self.desk, self.canaries, self.shadows)
@@ -142,7 +146,8 @@ class Parts:
     def _keep_only(self, entries: tuple[ModelEntry, ...]) -> None:
         """Forget what was counted of models that are no more."""
         models = frozenset(entry.name for entry in entries)
-        for one in (self._usage_metrics, self.metrics, self._upstream_metrics, self._budgets):
+        counted = (self._usage_metrics, self.metrics, self._upstream_metrics, self._budgets, self.statistics)
+        for one in counted:
             one.keep_only(models)
 
 
@@ -158,6 +163,11 @@ def _limiter(settings: GatewaySettings, metrics: LimitMetrics) -> Limiter:
         clock=lambda: asyncio.get_running_loop().time(),
         window_phase_s=time.time() - time.monotonic(),
     )
+
+
+def _usage_log(settings: GatewaySettings, metrics: UsageMetrics) -> UsageLog | None:
+    """None = no file of records is wanted."""
+    return None if settings.usage_log is None else UsageLog(settings.usage_log, metrics)
 
 
 def _budgets(limiter: Limiter) -> list[tuple[LimitRule, Standing]]:

@@ -170,10 +170,10 @@ class Gateway:
     def _add_services(self, server: grpc.aio.Server) -> None:
         parts = self._parts
         services = {
-            NATIVE_SERVICE: {**parts.data_path.native_handlers(), **parts.listing.native_handlers()},
+            NATIVE_SERVICE: {**parts.data_path.native_handlers(), **parts.listing.handlers()},
             OIP_SERVICE: {
                 **parts.data_path.oip_handlers(),
-                **parts.listing.oip_handlers(),
+                **parts.open_inference.handlers(),
                 **parts.repository.handlers(),
             },
             POLICY_SERVICE: parts.explain.handlers(),

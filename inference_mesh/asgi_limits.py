@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from inference_mesh import http_errors, request_ids, telemetry
+from inference_mesh.channels import MAX_MESSAGE_BYTES
 from inference_mesh.errors import InvalidInputError
-from inference_mesh.settings import MAX_MESSAGE_BYTES
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

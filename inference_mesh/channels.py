@@ -11,8 +11,10 @@ import ipaddress
 import grpc
 
 from inference_mesh.client_tls import ClientTls
-from inference_mesh.settings import MAX_MESSAGE_BYTES
 
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""Largest message where nothing else is set; the same on every hop."""
+MAX_MESSAGE_BYTES_LIMIT = 64 * 1024 * 1024
 KEEPALIVE_INTERVAL_MS = 2_000
 PING_TIMEOUT_MS = 2_000
 NAME_AGE_MS = 1_000

@@ -1,7 +1,7 @@
 """The errors of the mesh: one class for each cause that a caller can tell apart.
 
 Owns the classes, the gRPC status of each and the one table from gRPC status to HTTP. Does
-not own the wire form: `status_interceptor` and `rest_bridge.problem` translate.
+not own the wire form: `error_status` and `rest_bridge.problem` translate.
 
     MeshError
     ├── InvalidInputError          INVALID_ARGUMENT    the request itself is wrong

@@ -13,8 +13,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-MAX_MESSAGE_BYTES_LIMIT = 64 * 1024 * 1024
+from inference_mesh.channels import MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES_LIMIT
 
 
 class SettingsError(Exception):

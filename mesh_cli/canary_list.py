@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from inference_mesh.channels import open_channel
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.metadata import API_KEY
-from inference_mesh.status_interceptor import error_from_rpc
 from inference_mesh.v1 import admin_pb2, admin_pb2_grpc
 from mesh_cli.target import Access
 

@@ -6,9 +6,9 @@ and outputs are `openapi_schemas`'.
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import Any
 
+from inference_mesh.installed_version import installed_version
 from rest_bridge import openapi_dialects
 from rest_bridge.openapi_schemas import SCHEMAS
 
@@ -58,7 +58,7 @@ def document() -> Json:
         "openapi": "3.1.0",
         "info": {
             "title": "Inference mesh",
-            "version": _version(),
+            "version": installed_version(),
             "description": "Many local models behind one API: JSON over HTTP.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -144,7 +144,10 @@ def _path_parameter(name: str) -> Json:
 def _dialect(path: str) -> Json:
     """An operation of a foreign dialect."""
     answer = _answer("The answer.", "Error")
-    answer["content"]["application/json"]["schema"] = openapi_dialects.ANSWERS[path]
+    if path in openapi_dialects.ANSWERS:
+        answer["content"]["application/json"]["schema"] = openapi_dialects.ANSWERS[path]
+    else:
+        del answer["content"]
     if path in openapi_dialects.STREAMED:
         answer["content"]["text/event-stream"] = {
             "schema": {"description": 'Server-sent events, if the body says "stream": true.'}
@@ -154,7 +157,7 @@ def _dialect(path: str) -> Json:
     operation = _operation(openapi_dialects.SUMMARIES[path], answer, errors, parameters)
     operation["tags"] = ["dialects"]
     operation["requestBody"] = {
-        "required": True,
+        "required": path not in openapi_dialects.BODY_IS_OPTIONAL,
         "content": {
             "application/json": {
                 "schema": openapi_dialects.REQUESTS[path],
@@ -270,10 +273,3 @@ def _parameter_refs() -> list[Json]:
 
 def _ref(schema: str) -> Json:
     return {"$ref": f"#/components/schemas/{schema}"}
-
-
-def _version() -> str:
-    try:
-        return metadata.version("inference-mesh")
-    except metadata.PackageNotFoundError:
-        return "0"

@@ -30,6 +30,9 @@ EXAMPLES: dict[str, Json] = {
     "/v2/models/{model}/infer": {"inputs": [FLOWER]},
     "/v2/models/{model}/generate": {"text_input": "Once upon a time", "max_tokens": 16},
     "/v2/models/{model}/generate_stream": {"text_input": "Once upon a time", "max_tokens": 16},
+    "/v2/repository/index": {"ready": True},
+    "/v2/repository/models/{model}/load": {},
+    "/v2/repository/models/{model}/unload": {},
 }
 SUMMARIES = {
     "/v1/chat/completions": "Continue a chat (OpenAI)",
@@ -41,7 +44,11 @@ SUMMARIES = {
     "/v2/models/{model}/infer": "Run a model on tensors (Open Inference Protocol)",
     "/v2/models/{model}/generate": "Continue a text (Triton's generate extension)",
     "/v2/models/{model}/generate_stream": "Continue a text, piece by piece (Triton's generate extension)",
+    "/v2/repository/index": "List the models of the repository (Triton's model repository extension)",
+    "/v2/repository/models/{model}/load": "Load a model (Triton's model repository extension)",
+    "/v2/repository/models/{model}/unload": "Unload a model (Triton's model repository extension)",
 }
+BODY_IS_OPTIONAL = frozenset(path for path in SUMMARIES if path.startswith("/v2/repository"))
 STREAMED = frozenset(
     {
         "/v1/chat/completions",
@@ -85,6 +92,20 @@ _FINISH: Json = {"type": ["string", "null"], "enum": ["stop", "length", "tool_ca
 
 _TEXT_INPUT = _object(("text_input",), text_input={"type": "string", "minLength": 1}, parameters=OBJECT)
 _TEXT_OUTPUT = _object(("model_name", "text_output"), text_output=TEXT)
+_STEP = _object((), parameters={"type": ["object", "null"]})
+_DURATION = _object(("count", "ns"), count=COUNT, ns=COUNT)
+_STATISTICS = _object(
+    ("model_stats",),
+    model_stats=_list_of(
+        _object(
+            ("name", "version", "last_inference", "inference_count", "execution_count", "inference_stats"),
+            last_inference=COUNT,
+            inference_count=COUNT,
+            execution_count=COUNT,
+            inference_stats={"type": "object", "additionalProperties": _DURATION},
+        )
+    ),
+)
 
 REQUESTS: dict[str, Json] = {
     "/v1/chat/completions": _object(
@@ -130,6 +151,9 @@ REQUESTS: dict[str, Json] = {
     ),
     "/v2/models/{model}/generate": _TEXT_INPUT,
     "/v2/models/{model}/generate_stream": _TEXT_INPUT,
+    "/v2/repository/index": _object((), ready=FLAG),
+    "/v2/repository/models/{model}/load": _STEP,
+    "/v2/repository/models/{model}/unload": _STEP,
 }
 
 ANSWERS: dict[str, Json] = {
@@ -179,7 +203,11 @@ ANSWERS: dict[str, Json] = {
     ),
     "/v2/models/{model}/generate": _TEXT_OUTPUT,
     "/v2/models/{model}/generate_stream": _TEXT_OUTPUT,
+    "/v2/repository/index": _list_of(
+        _object(("name", "version", "state", "reason"), name=TEXT, version=TEXT, state=TEXT, reason=TEXT)
+    ),
 }
+"""What is answered with 200; a path that is missing here has an empty answer."""
 
 PAGES: dict[str, tuple[str, Json]] = {
     "/v1/models": ("List the models (OpenAI)", _ref("OpenaiModels")),
@@ -191,6 +219,16 @@ PAGES: dict[str, tuple[str, Json]] = {
         "Describe what a model takes and gives (Open Inference Protocol)",
         _object(("name", "versions", "platform", "inputs", "outputs")),
     ),
+    "/v2/models/{model}/config": (
+        "Describe a model in Triton's form (Open Inference Protocol)",
+        _object(
+            ("name", "platform", "backend", "max_batch_size", "input", "output"),
+            input=_list_of(_ref("OipPort")),
+            output=_list_of(_ref("OipPort")),
+        ),
+    ),
+    "/v2/models/{model}/stats": ("What the gateway counted of a model (Triton's statistics)", _STATISTICS),
+    "/v2/models/stats": ("What the gateway counted of every model (Triton's statistics)", _STATISTICS),
     "/v2/models/{model}/ready": (
         "Whether a model takes calls (Open Inference Protocol)",
         _object(("name", "ready")),
@@ -224,6 +262,12 @@ SCHEMAS: dict[str, Json] = {
     ),
     "OipError": _object(("error",), error=TEXT),
     "OipTensor": _object(("name", "datatype", "shape"), name=TEXT, datatype=TEXT, shape=_list_of(COUNT)),
+    "OipPort": _object(
+        ("name", "data_type", "dims"),
+        name=TEXT,
+        data_type={"type": "string", "pattern": "^TYPE_[A-Z0-9]+$"},
+        dims=_list_of({"type": "integer"}),
+    ),
     "OpenaiModel": _OPENAI_MODEL,
     "OpenaiModels": _object(("object", "data"), object={"const": "list"}, data=_list_of(_ref("OpenaiModel"))),
 }

@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from inference_mesh import deadlines, telemetry
 from inference_mesh.channels import open_balanced_channel
 from inference_mesh.client_tls import ClientTls
+from inference_mesh.error_status import STATUS_DETAILS, error_from_rpc
 from inference_mesh.errors import (
     InvalidInputError,
     MeshError,
@@ -27,7 +28,6 @@ from inference_mesh.errors import (
     UnavailableError,
 )
 from inference_mesh.metadata import API_KEY, AUTHORIZATION, REQUEST_ID
-from inference_mesh.status_interceptor import STATUS_DETAILS, error_from_rpc
 from inference_mesh.tracing import trace_metadata
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc
 from rest_bridge.gateway_notes import GatewayNotes

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from inference_mesh import metadata
 from inference_mesh.deadlines import deadline_of
 from inference_mesh.errors import InvalidInputError, MeshError
+from inference_mesh.installed_version import installed_version
 from inference_mesh.messages import parsed, serialized
 from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.v1 import payload_pb2
@@ -30,7 +31,8 @@ from workers.inference_servicer import (
 
 SERVICE = "inference.GRPCInferenceService"
 SERVER_NAME = "inference-mesh"
-SERVER_VERSION = "0.1.0"
+EXTENSIONS = ("parameters",)
+"""Triton's names of what is spoken beside the protocol itself."""
 GRPC_ERROR = "triton_grpc_error"
 
 
@@ -57,7 +59,7 @@ class OpenInferenceServicer:
     async def server_metadata(self, data: bytes, context: Context) -> Message:
         """Name, version and extensions."""
         return oip.ServerMetadataResponse(
-            name=SERVER_NAME, version=SERVER_VERSION, extensions=["binary_tensor_data", "parameters"]
+            name=SERVER_NAME, version=installed_version(), extensions=EXTENSIONS
         )
 
     async def model_metadata(self, data: bytes, context: Context) -> Message:

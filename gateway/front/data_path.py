@@ -16,6 +16,7 @@ import grpc
 from gateway.call import Call, Context
 from gateway.front import call_span
 from gateway.front.desk import CallDesk
+from gateway.front.open_inference_answers import config_of
 from gateway.front.serving import Serving
 from gateway.front.witnesses import Witnesses
 from gateway.methods import path_of
@@ -24,6 +25,8 @@ from gateway.upstream.fleet import GrpcModel, HttpModel, Model
 from gateway.upstream.http_services import HttpServices
 from gateway.upstream.relay import Relay
 from inference_mesh.errors import InvalidInputError, UnsupportedError
+from inference_mesh.messages import parsed
+from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.request_ids import request_id_from
 from inference_mesh.routing_fields import RoutingFields, routing_fields
 
@@ -60,6 +63,7 @@ class DataPath:
         return {
             "ModelInfer": grpc.unary_unary_rpc_method_handler(self.model_infer),
             "ModelMetadata": grpc.unary_unary_rpc_method_handler(self.model_metadata),
+            "ModelConfig": grpc.unary_unary_rpc_method_handler(self.model_config),
             "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self.model_stream_infer),
         }
 
@@ -111,10 +115,20 @@ class DataPath:
         """GRPCInferenceService.ModelMetadata: asks a worker, and counts against no limit."""
         answer = b""
         with self._taken("ModelMetadata", context) as call:
-            await self._serving.route(call, _oip_fields(message), len(message))
-            call.limit_to(call.admitted.model.timeout_s)
-            model = _of_workers(self._serving.target(call.admitted), "the Open Inference Protocol")
-            answer = await self._relay.unary(call, model, path_of("ModelMetadata"), message)
+            answer = await self._metadata(call, message)
+        return answer  # noqa: RET504  # `observed` may end its block early
+
+    async def model_config(self, message: bytes, context: Context) -> bytes:
+        """GRPCInferenceService.ModelConfig: a worker's metadata and the registry's entry, in one form."""
+        answer = b""
+        with self._taken("ModelConfig", context) as call:
+            asked = parsed(oip.ModelConfigRequest, message)
+            question = oip.ModelMetadataRequest(name=asked.name, version=asked.version)
+            told = oip.ModelMetadataResponse.FromString(
+                await self._metadata(call, question.SerializeToString())
+            )
+            config = config_of(told, call.admitted.model)
+            answer = oip.ModelConfigResponse(config=config).SerializeToString()
         return answer  # noqa: RET504  # `observed` may end its block early
 
     async def model_stream_infer(self, messages: AsyncIterator[bytes], context: Context) -> None:
@@ -136,6 +150,13 @@ class DataPath:
                 await self._relay.bidirectional(call, worker, path, first, messages, judge)
 
             await self._serving.serve_without_turn(call, ask)
+
+    async def _metadata(self, call: Call, message: bytes) -> bytes:
+        """What a worker answers to ModelMetadata."""
+        await self._serving.route(call, _oip_fields(message), len(message))
+        call.limit_to(call.admitted.model.timeout_s)
+        model = _of_workers(self._serving.target(call.admitted), "the Open Inference Protocol")
+        return await self._relay.unary(call, model, path_of("ModelMetadata"), message)
 
     def _taken(self, method: str, context: Context) -> AbstractContextManager[Call]:
         """The record of a call that just came, for the length of a block."""

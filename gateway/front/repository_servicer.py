@@ -18,11 +18,11 @@ from gateway.policy.engine import ADMIN_SCOPE, PolicyEngine, authorise
 from gateway.upstream.endpoints import GrpcEndpoint
 from gateway.upstream.fleet import Fleet, Model
 from inference_mesh.deadlines import deadline_of, remaining_s
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import InvalidInputError, ModelNotFoundError, UnavailableError, UnsupportedError
 from inference_mesh.messages import parsed
 from inference_mesh.metadata import MODEL
 from inference_mesh.oip import open_inference_pb2 as oip
-from inference_mesh.status_interceptor import error_from_rpc
 
 LONGEST_STEP_S = 600.0
 """How long a load may take where the caller says nothing."""

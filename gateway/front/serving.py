@@ -28,9 +28,9 @@ from gateway.policy.request_cost import NOTHING, RequestFacts, cost_of, defaults
 from gateway.policy.routing.fallback import falls_back
 from gateway.shadow.shadows import Shadows
 from gateway.upstream.fleet import Fleet, Model
+from inference_mesh.error_status import reason_of
 from inference_mesh.errors import MeshError, ModelNotFoundError
 from inference_mesh.routing_fields import RoutingFields
-from inference_mesh.status_interceptor import reason_of
 from inference_mesh.tracing import span
 
 MAX_ROUTES = 3

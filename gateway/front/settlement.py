@@ -1,4 +1,4 @@
-"""What is told of a call once it ended: to the canary, and to whoever bills.
+"""What is told of a call once it ended: to the canary, to whoever bills, and to the statistics.
 
 Owns the record of each admitted call. Its grants and metrics are settled by the desk.
 """
@@ -12,6 +12,7 @@ import grpc
 from gateway.call import LONGEST_HOP_S, Call
 from gateway.canary.canaries import Canaries
 from gateway.methods import INFERENCE_METHODS, TWO_WAY_METHODS
+from gateway.model_statistics import ModelStatistics
 from gateway.upstream.attempts import MUTE_SHARE
 from gateway.usage.metrics import UsageMetrics
 from gateway.usage.record import UsageRecord
@@ -21,11 +22,18 @@ from gateway.usage.usage_log import UsageLog
 class Settlement:
     """Tells of calls that ended."""
 
-    def __init__(self, canaries: Canaries, metrics: UsageMetrics, log: UsageLog | None) -> None:
+    def __init__(
+        self,
+        canaries: Canaries,
+        metrics: UsageMetrics,
+        log: UsageLog | None,
+        statistics: ModelStatistics,
+    ) -> None:
         """log: None = no file of records."""
         self._canaries = canaries
         self._metrics = metrics
         self._log = log
+        self._statistics = statistics
 
     def tell(self, call: Call, code: grpc.StatusCode, duration_s: float) -> None:
         """Tell of one call."""
@@ -33,9 +41,12 @@ class Settlement:
             return
         record = record_of(call, code, duration_s)
         self._metrics.count(record)
+        self._statistics.count(record, call.waited_s, call.cache)
         if self._log is not None:
             self._log.add(record)
         for failed, failed_with in call.failed:
+            if failed.model.name != record.model:  # else it is the call's own failure, which is counted
+                self._statistics.count_taken_over(failed.model.name, failed.version, duration_s)
             self._canaries.observe(failed.model.name, failed.version, failed_with.name, duration_s, None)
         is_own = call.endpoint and not call.fallback_from and not call.failed
         if is_own and not _ran_out_of_callers_time(call, code, duration_s):

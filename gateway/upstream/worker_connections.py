@@ -12,11 +12,10 @@ from collections.abc import Callable
 import grpc
 
 from inference_mesh import telemetry
-from inference_mesh.channels import open_channel, open_secure_channel
+from inference_mesh.channels import MAX_MESSAGE_BYTES, open_channel, open_secure_channel
 from inference_mesh.client_tls import ClientTls, credentials_of
 from inference_mesh.config.errors import ConfigError
 from inference_mesh.pem_files import Pem
-from inference_mesh.settings import MAX_MESSAGE_BYTES
 
 log = telemetry.get_logger(__name__)
 

@@ -11,9 +11,9 @@ import grpc
 from gateway.call import Call, WorkerStatusError
 from gateway.forwarded_metadata import worker_metadata_for_client
 from gateway.policy.routing.outliers import Fault
+from inference_mesh.error_status import STATUS_DETAILS
 from inference_mesh.errors import DeadlineExceededError, StreamBrokenError, UnavailableError
 from inference_mesh.metadata import bytes_of
-from inference_mesh.status_interceptor import STATUS_DETAILS
 
 RETRY_HINT_S = 1.0
 

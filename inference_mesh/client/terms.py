@@ -12,9 +12,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from inference_mesh import json_payload
 from inference_mesh.client.retries import Attempts, Failure, Retries, failure_of
+from inference_mesh.error_status import error_from_status
 from inference_mesh.errors import InternalError, PayloadMismatchError, UnavailableError, UnsupportedError
 from inference_mesh.metadata import API_KEY, REQUEST_ID, RETRY_PUSHBACK, value_of
-from inference_mesh.status_interceptor import error_from_status
 from inference_mesh.v1 import inference_pb2, payload_pb2
 
 DEFAULT_TIMEOUT_S = 60.0

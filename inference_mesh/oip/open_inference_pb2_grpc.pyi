@@ -56,6 +56,14 @@ class GRPCInferenceServiceStub:
     of a stream name the same model. An error of a request is sent in error_message and the
     stream goes on, unless the caller set the metadata triton_grpc_error: true.
     """
+    ModelConfig: _grpc.UnaryUnaryMultiCallable[_open_inference_pb2.ModelConfigRequest, _open_inference_pb2.ModelConfigResponse]
+    """Returns what a model is, in the form of Triton's configuration. Asks a worker, as ModelMetadata
+    does. Idempotent. A worker by itself has no such method. Statuses: NOT_FOUND, UNAVAILABLE.
+    """
+    ModelStatistics: _grpc.UnaryUnaryMultiCallable[_open_inference_pb2.ModelStatisticsRequest, _open_inference_pb2.ModelStatisticsResponse]
+    """Returns what the gateway that answers counted of its own calls since it started; other gateways
+    count theirs. Idempotent. A worker by itself has no such method. Statuses: NOT_FOUND.
+    """
     RepositoryIndex: _grpc.UnaryUnaryMultiCallable[_open_inference_pb2.RepositoryIndexRequest, _open_inference_pb2.RepositoryIndexResponse]
     """Every model that the server knows, in memory or not. Triton's model repository extension."""
     RepositoryModelLoad: _grpc.UnaryUnaryMultiCallable[_open_inference_pb2.RepositoryModelLoadRequest, _open_inference_pb2.RepositoryModelLoadResponse]
@@ -86,6 +94,14 @@ class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
     """Runs requests as they arrive and answers each with one or more messages. All requests
     of a stream name the same model. An error of a request is sent in error_message and the
     stream goes on, unless the caller set the metadata triton_grpc_error: true.
+    """
+    ModelConfig: _aio.UnaryUnaryMultiCallable[_open_inference_pb2.ModelConfigRequest, _open_inference_pb2.ModelConfigResponse]  # type: ignore[assignment]
+    """Returns what a model is, in the form of Triton's configuration. Asks a worker, as ModelMetadata
+    does. Idempotent. A worker by itself has no such method. Statuses: NOT_FOUND, UNAVAILABLE.
+    """
+    ModelStatistics: _aio.UnaryUnaryMultiCallable[_open_inference_pb2.ModelStatisticsRequest, _open_inference_pb2.ModelStatisticsResponse]  # type: ignore[assignment]
+    """Returns what the gateway that answers counted of its own calls since it started; other gateways
+    count theirs. Idempotent. A worker by itself has no such method. Statuses: NOT_FOUND.
     """
     RepositoryIndex: _aio.UnaryUnaryMultiCallable[_open_inference_pb2.RepositoryIndexRequest, _open_inference_pb2.RepositoryIndexResponse]  # type: ignore[assignment]
     """Every model that the server knows, in memory or not. Triton's model repository extension."""
@@ -156,6 +172,26 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Runs requests as they arrive and answers each with one or more messages. All requests
         of a stream name the same model. An error of a request is sent in error_message and the
         stream goes on, unless the caller set the metadata triton_grpc_error: true.
+        """
+
+    @_abc_1.abstractmethod
+    def ModelConfig(
+        self,
+        request: _open_inference_pb2.ModelConfigRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_open_inference_pb2.ModelConfigResponse, _abc.Awaitable[_open_inference_pb2.ModelConfigResponse]]:
+        """Returns what a model is, in the form of Triton's configuration. Asks a worker, as ModelMetadata
+        does. Idempotent. A worker by itself has no such method. Statuses: NOT_FOUND, UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def ModelStatistics(
+        self,
+        request: _open_inference_pb2.ModelStatisticsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_open_inference_pb2.ModelStatisticsResponse, _abc.Awaitable[_open_inference_pb2.ModelStatisticsResponse]]:
+        """Returns what the gateway that answers counted of its own calls since it started; other gateways
+        count theirs. Idempotent. A worker by itself has no such method. Statuses: NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
 from starlette.responses import Response
 
 from inference_mesh import strict_json, tensors
@@ -13,6 +11,9 @@ from rest_bridge.open_inference.binary import HEADER, MEDIA_TYPE
 from rest_bridge.open_inference.request import BINARY_SIZE, Wanted
 
 Json = dict[str, object]
+
+OWN_EXTENSIONS = ("binary_tensor_data", "generate")
+"""Triton's names of what is spoken by REST alone."""
 
 
 def answer_of(response: oip.ModelInferResponse, wanted: Wanted) -> Response:
@@ -50,9 +51,63 @@ def metadata_of(metadata: oip.ModelMetadataResponse) -> Json:
     }
 
 
-def document_of(message: Message) -> Json:
-    """Any other answer, with the names and all the fields of its message."""
-    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+def server_of(metadata: oip.ServerMetadataResponse) -> Json:
+    """What the gateway is and speaks, with what this form of the protocol adds."""
+    extensions = sorted({*metadata.extensions, *OWN_EXTENSIONS})
+    return {"name": metadata.name, "version": metadata.version, "extensions": extensions}
+
+
+def config_of(config: oip.ModelConfig) -> Json:
+    """The configuration of a model; integers are numbers, as Triton writes them."""
+    document: Json = {
+        "name": config.name,
+        "platform": config.platform,
+        "backend": config.backend,
+        "max_batch_size": config.max_batch_size,
+        "input": [_port(port) for port in config.input],
+        "output": [_port(port) for port in config.output],
+        "parameters": {
+            name: {"string_value": value.string_value} for name, value in config.parameters.items()
+        },
+        "model_transaction_policy": {"decoupled": config.model_transaction_policy.decoupled},
+    }
+    versions = list(config.version_policy.specific.versions)
+    return document | ({"version_policy": {"specific": {"versions": versions}}} if versions else {})
+
+
+def statistics_of(response: oip.ModelStatisticsResponse) -> Json:
+    """The statistics of models. The list of batches is always empty: nobody counts them."""
+    return {"model_stats": [_statistics(one) for one in response.model_stats]}
+
+
+def index_of(index: oip.RepositoryIndexResponse) -> list[Json]:
+    """The models of a repository."""
+    return [
+        {"name": one.name, "version": one.version, "state": one.state, "reason": one.reason}
+        for one in index.models
+    ]
+
+
+def _statistics(one: oip.ModelStatistics) -> Json:
+    measured = one.inference_stats
+    times = {name: getattr(measured, name) for name in measured.DESCRIPTOR.fields_by_name}
+    return {
+        "name": one.name,
+        "version": one.version,
+        "last_inference": one.last_inference,
+        "inference_count": one.inference_count,
+        "execution_count": one.execution_count,
+        "inference_stats": {name: {"count": time.count, "ns": time.ns} for name, time in times.items()},
+        "batch_stats": [],
+    }
+
+
+def _port(port: oip.ModelInput | oip.ModelOutput) -> Json:
+    return {
+        "name": port.name,
+        "data_type": oip.DataType.Name(port.data_type),
+        "dims": list(port.dims),
+    }
 
 
 def _spec(spec: oip.ModelMetadataResponse.TensorMetadata) -> Json:

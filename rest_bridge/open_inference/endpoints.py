@@ -1,4 +1,4 @@
-"""The routes under /v2: health, metadata and inference."""
+"""The routes under /v2: health, metadata, statistics and inference; those of the repository are apart."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from rest_bridge.client_watch import while_wanted
 from rest_bridge.dialect_endpoint import Dialect
 from rest_bridge.gateway_notes import notes_of
 from rest_bridge.json_body import answer, off_loop_if_large
-from rest_bridge.open_inference.answer import answer_of, document_of, metadata_of
+from rest_bridge.open_inference.answer import answer_of, config_of, metadata_of, server_of, statistics_of
 from rest_bridge.open_inference.binary import HEADER, body_of
 from rest_bridge.open_inference.generate import read_generate, read_generate_stream
+from rest_bridge.open_inference.repository import repository_routes
 from rest_bridge.open_inference.request import Wanted, raw_request, request_of
 from rest_bridge.open_inference.upstream import OpenInferenceUpstream
 from rest_bridge.upstream import Caller, CallTerms, Upstream, caller_of
@@ -40,11 +41,17 @@ def open_inference_routes(
         Route("/v2", pages.server),
         Route("/v2/health/live", pages.live),
         Route("/v2/health/ready", pages.ready),
+        Route("/v2/models/stats", pages.all_statistics),
     ]
     for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         routes += [Route(f"{model}/{name}", app, methods=["POST"]) for name, app in dialects.items()]
-        routes += [Route(f"{model}/ready", pages.model_ready), Route(model, pages.model)]
-    return routes
+        routes += [
+            Route(f"{model}/ready", pages.model_ready),
+            Route(f"{model}/config", pages.config),
+            Route(f"{model}/stats", pages.statistics),
+            Route(model, pages.model),
+        ]
+    return routes + repository_routes(own, terms)
 
 
 class _Pages:
@@ -65,13 +72,28 @@ class _Pages:
 
     async def server(self, request: Request) -> Response:
         """Name, version and extensions."""
-        return answer(document_of(await self._upstream.server_metadata(self._caller(request))))
+        return answer(server_of(await self._upstream.server_metadata(self._caller(request))))
 
     async def model(self, request: Request) -> Response:
         """What a model takes and gives."""
         name, version = _target(request.path_params)
         metadata = await self._upstream.model_metadata(name, version, self._caller(request))
         return answer(metadata_of(metadata))
+
+    async def config(self, request: Request) -> Response:
+        """What a model is, in Triton's form."""
+        name, version = _target(request.path_params)
+        return answer(config_of(await self._upstream.model_config(name, version, self._caller(request))))
+
+    async def statistics(self, request: Request) -> Response:
+        """What was counted of one model."""
+        name, version = _target(request.path_params)
+        found = await self._upstream.model_statistics(name, version, self._caller(request))
+        return answer(statistics_of(found))
+
+    async def all_statistics(self, request: Request) -> Response:
+        """What was counted of every model that the caller may use."""
+        return answer(statistics_of(await self._upstream.model_statistics("", "", self._caller(request))))
 
     async def model_ready(self, request: Request) -> Response:
         """The model takes calls; 503 if it does not."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import grpc
 
 from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.oip import open_inference_pb2_grpc
 from rest_bridge.upstream import Caller, Upstream, left_s, typed_errors
+
+Parameters = Mapping[str, oip.ModelRepositoryParameter]
 
 
 class OpenInferenceUpstream:
@@ -44,6 +48,43 @@ class OpenInferenceUpstream:
         request = oip.ServerMetadataRequest()
         with typed_errors(caller.notes):
             return await self._stub.ServerMetadata(
+                request, metadata=caller.metadata(), timeout=left_s(caller)
+            )
+
+    async def model_config(self, name: str, version: str, caller: Caller) -> oip.ModelConfig:
+        """What a model is, in Triton's form."""
+        request = oip.ModelConfigRequest(name=name, version=version)
+        with typed_errors(caller.notes):
+            answer = await self._stub.ModelConfig(request, metadata=caller.metadata(), timeout=left_s(caller))
+        return answer.config
+
+    async def model_statistics(self, name: str, version: str, caller: Caller) -> oip.ModelStatisticsResponse:
+        """What the gateway counted of a model; of all models without a name."""
+        request = oip.ModelStatisticsRequest(name=name, version=version)
+        with typed_errors(caller.notes):
+            return await self._stub.ModelStatistics(
+                request, metadata=caller.metadata(), timeout=left_s(caller)
+            )
+
+    async def repository_index(self, caller: Caller, *, ready: bool) -> oip.RepositoryIndexResponse:
+        """Every model, or only those that are ready."""
+        request = oip.RepositoryIndexRequest(ready=ready)
+        with typed_errors(caller.notes):
+            return await self._stub.RepositoryIndex(
+                request, metadata=caller.metadata(), timeout=left_s(caller)
+            )
+
+    async def load(self, name: str, parameters: Parameters, caller: Caller) -> None:
+        """Load a model; returns once it is ready."""
+        request = oip.RepositoryModelLoadRequest(model_name=name, parameters=parameters)
+        with typed_errors(caller.notes):
+            await self._stub.RepositoryModelLoad(request, metadata=caller.metadata(), timeout=left_s(caller))
+
+    async def unload(self, name: str, parameters: Parameters, caller: Caller) -> None:
+        """Take a model out of memory; returns once it has left."""
+        request = oip.RepositoryModelUnloadRequest(model_name=name, parameters=parameters)
+        with typed_errors(caller.notes):
+            await self._stub.RepositoryModelUnload(
                 request, metadata=caller.metadata(), timeout=left_s(caller)
             )
 

@@ -32,6 +32,7 @@ from gateway.limits.ledger import Ledger
 from gateway.limits.limiter import Limiter
 from gateway.limits.metrics import LimitMetrics
 from gateway.metrics import GatewayMetrics
+from gateway.model_statistics import ModelStatistics
 from gateway.policy.admission.entry import EntryFacts
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.facts import Admit, Caller, CallFacts, Cost, Credentials
@@ -141,7 +142,7 @@ class Scene:
         )
         usage_metrics = UsageMetrics(registry, TENANT_LABELS)
         self._usage_log = UsageLog(folder / "usage.jsonl", usage_metrics)
-        self.settlement = Settlement(self.canaries, usage_metrics, self._usage_log)
+        self.settlement = Settlement(self.canaries, usage_metrics, self._usage_log, ModelStatistics())
         self._pools: dict[tuple[str, str], EndpointPool[QuietEndpoint]] = {}
         self._limited: dict[str, Caller] = {}
         self._messages = [_message(number) for number in range(size.models)]

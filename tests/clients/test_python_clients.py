@@ -18,13 +18,14 @@ LIMIT_S = 120
 SETOSA = 0
 
 
-def results_of(program: str, mesh: RunningMesh) -> dict[str, Any]:
-    """What a client's program printed."""
+def results_of(program: str, mesh: RunningMesh, *further: str) -> dict[str, Any]:
+    """What a client's program printed. further: its arguments behind the two addresses."""
     command = [
         str(peer_python("clients")),
         str(PROGRAMS / program),
         mesh.bridge.url,
         mesh.gateway.grpc_target,
+        *further,
     ]
     inherited = {
         name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "OPENAI_API_KEY")
@@ -82,6 +83,8 @@ def test_tritons_clients(mesh: RunningMesh) -> None:
     assert found["http"]["vectors"] == [2, 384]
     assert found["grpc"]["metadata"] == "features"
     assert found["grpc"]["stream"]
+    assert found["grpc"]["text"] == found["http"]["text"] == found["grpc"]["stream"]
+    assert found["grpc"]["vectors"] == [[2, 384], "float32"]
     assert "NOT_FOUND" in found["grpc"]["unknown"]
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from inference_mesh.channels import channel_options
 from inference_mesh.config.keys_file import new_key
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import InvalidInputError, MeshError, RequestTooLargeError
-from inference_mesh.status_interceptor import error_from_rpc
 from tests.e2e.conftest import RunningMesh
 from tests.support.processes import IRIS, ProcessGroup, wait_until, write_models_file
 

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from inference_mesh.channels import channel_options
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import RequestTooLargeError
-from inference_mesh.status_interceptor import error_from_rpc
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
 from tests.support.processes import IRIS, MeshProcess, ProcessGroup, process_group, write_models_file
 

@@ -23,12 +23,12 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
 from inference_mesh.channels import server_options
+from inference_mesh.error_status import STATUS_DETAILS
 from inference_mesh.lifecycle import run_service, write_port_file
 from inference_mesh.load_report import LoadReport, encode
 from inference_mesh.metadata import LOAD_REPORT, PROMPT_TOKENS, USAGE
 from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.oip import open_inference_pb2_grpc as oip_grpc
-from inference_mesh.status_interceptor import STATUS_DETAILS
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
 
 SERVING, NOT_SERVING = 1, 2

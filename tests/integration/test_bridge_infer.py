@@ -301,7 +301,7 @@ async def test_an_id_in_the_body_wins_over_the_header(bridge: RunningBridge) -> 
 async def test_the_timeout_of_the_caller_is_the_deadline_of_the_call(bridge: RunningBridge) -> None:
     await bridge.infer(CHAT)
     assert bridge.gateway.time_remaining is not None
-    assert 290 < bridge.gateway.time_remaining <= 300
+    assert 290 < bridge.gateway.time_remaining <= 301  # gRPC rounds such a long one up to whole seconds
     bridge.gateway.infer_script = never
     answer = await bridge.infer(CHAT, x_request_timeout="0.2")
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "DEADLINE_EXCEEDED")

@@ -9,7 +9,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from inference_mesh.settings import MAX_MESSAGE_BYTES
+from inference_mesh.channels import MAX_MESSAGE_BYTES
 from rest_bridge.upstream import Upstream
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

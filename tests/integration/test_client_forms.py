@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from inference_mesh.client import Retries, SyncMeshClient
+from inference_mesh.error_status import status_trailers
 from inference_mesh.errors import (
     CancelledByCallerError,
     InvalidInputError,
@@ -21,7 +22,6 @@ from inference_mesh.errors import (
     UnavailableError,
 )
 from inference_mesh.metadata import RETRY_PUSHBACK
-from inference_mesh.status_interceptor import status_trailers
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
 from tests.support.clients import Form, both_forms, client_of
 

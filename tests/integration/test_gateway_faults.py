@@ -11,8 +11,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import UnavailableError
-from inference_mesh.status_interceptor import error_from_rpc
 from tests.support.gateways import (
     RunningGateway,
     entry,

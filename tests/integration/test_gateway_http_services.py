@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import (
     DeadlineExceededError,
     InternalError,
@@ -25,7 +26,6 @@ from inference_mesh.errors import (
 )
 from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.oip import open_inference_pb2_grpc as oip_grpc
-from inference_mesh.status_interceptor import error_from_rpc
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from tests.support.gateways import prompt, running_gateway, status_of, stream_prompt
 

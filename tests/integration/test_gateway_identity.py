@@ -13,8 +13,8 @@ import yaml
 from cryptography import x509
 
 from inference_mesh.config.keys_file import new_key
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import UnauthenticatedError
-from inference_mesh.status_interceptor import error_from_rpc
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc
 from tests.support.certificates import Authority
 from tests.support.gateways import entry, facts, prompt, running_gateway, running_worker, status_of

@@ -16,11 +16,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from inference_mesh.config.keys_file import ApiKey, new_key
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import ForbiddenError, RateLimitedError, UnauthenticatedError
 from inference_mesh.metadata import RETRY_PUSHBACK, value_of
 from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.oip import open_inference_pb2_grpc as oip_grpc
-from inference_mesh.status_interceptor import error_from_rpc
 from inference_mesh.v1 import inference_pb2
 from tests.support.gateways import entry, facts, prompt, running_gateway, running_worker, status_of
 

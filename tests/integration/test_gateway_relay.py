@@ -22,6 +22,7 @@ from gateway.upstream.relay import Relay
 from gateway.upstream.worker_connections import WorkerConnections
 from inference_mesh.background import Background
 from inference_mesh.config.models_file import ModelEntry
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import (
     InvalidInputError,
     RequestTooLargeError,
@@ -31,7 +32,6 @@ from inference_mesh.errors import (
 from inference_mesh.metadata import DECISION, PROMPT_TOKENS, USAGE, bytes_of, value_of
 from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.oip import open_inference_pb2_grpc as oip_grpc
-from inference_mesh.status_interceptor import error_from_rpc
 from inference_mesh.v1 import inference_pb2
 from tests.support.gateways import (
     entry,

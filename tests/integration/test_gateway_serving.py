@@ -14,9 +14,9 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from inference_mesh import limit_standing
+from inference_mesh.error_status import STATUS_DETAILS, error_from_rpc
 from inference_mesh.errors import ModelNotFoundError, QuotaError, TokenBudgetError
 from inference_mesh.metadata import DECISION, LIMITS, RETRY_PUSHBACK, bytes_of, value_of
-from inference_mesh.status_interceptor import STATUS_DETAILS, error_from_rpc
 from inference_mesh.v1 import inference_pb2, payload_pb2
 from tests.fakes.paced_worker import PacedWorker
 from tests.support.callers import Callers, explained, write_callers

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import (
     InputTooLongError,
     MeshError,
@@ -22,7 +23,6 @@ from inference_mesh.errors import (
     UnavailableError,
 )
 from inference_mesh.metadata import DECISION, value_of
-from inference_mesh.status_interceptor import error_from_rpc
 from inference_mesh.v1 import admin_pb2, payload_pb2
 from tests.fakes.refusing_worker import RefusingWorker
 from tests.support.callers import ADMIN, admin_stub, write_callers

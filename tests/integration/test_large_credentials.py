@@ -8,8 +8,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import RequestTooLargeError
-from inference_mesh.status_interceptor import error_from_rpc
 from inference_mesh.v1 import inference_pb2_grpc
 from tests.fakes.echo_engine import EchoEngine
 from tests.support.bridge import running_bridge

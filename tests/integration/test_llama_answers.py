@@ -164,7 +164,7 @@ async def test_log_probabilities_are_the_models_own_whatever_changes_its_choice(
         biased = await answered(
             engine, generate(prompt, max_tokens=1, top_logprobs=3, sampling=biased_sampling)
         )
-    logits = Logits(TINY_CHAT, exact=True)
+    logits = Logits(TINY_CHAT, EXACT)
     expected = [logits.after(prompt, free.tokens[:at]) for at in range(len(free.tokens))]
     logits.close()
     for one, token, row in zip(free.logprobs, free.tokens, expected, strict=True):

@@ -21,6 +21,7 @@ from tests.support.llama_engine import (
     END_TOKENS,
     ENDLESS,
     EXACT,
+    FULL,
     GREEDY,
     STEADY,
     TINY_CHAT,
@@ -222,9 +223,9 @@ async def test_where_greedy_answers_part_their_two_best_logits_were_nearly_equal
     tmp_path: Path, record_property: Any
 ) -> None:
     exact = write_exact(TINY_CHAT, tmp_path / "exact.gguf")
-    logits = Logits(exact)
+    logits = Logits(exact, FULL)
     gaps = []
-    async with running(exact, max_queue=256, placement=EXACT) as engine:
+    async with running(exact, max_queue=256, placement=FULL) as engine:
         for prompt in ("Once upon a time", "The fox", "I like", "Hello"):
             whole = await ask(engine, generate(prompt, max_tokens=160, sampling=ENDLESS))
             delivered = [whole.tokens[:at] for at in range(0, len(whole.tokens), 10)]

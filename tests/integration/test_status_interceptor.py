@@ -10,6 +10,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from inference_mesh.channels import open_channel, server_options
+from inference_mesh.error_status import error_from_rpc, error_from_status
 from inference_mesh.errors import (
     InvalidInputError,
     MeshError,
@@ -17,7 +18,7 @@ from inference_mesh.errors import (
     QuotaViolation,
     TokenBudgetError,
 )
-from inference_mesh.status_interceptor import StatusInterceptor, error_from_rpc, error_from_status
+from inference_mesh.status_interceptor import StatusInterceptor
 
 REACHED = (QuotaViolation("key:ab:tokens", "9 tokens in 1 s"), QuotaViolation("model:m:tokens", "8"))
 

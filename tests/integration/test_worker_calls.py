@@ -11,6 +11,7 @@ import grpc
 import httpx
 import pytest
 
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import (
     MeshError,
     ModelNotFoundError,
@@ -19,7 +20,6 @@ from inference_mesh.errors import (
 )
 from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.oip import open_inference_pb2_grpc
-from inference_mesh.status_interceptor import error_from_rpc
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
 from tests.fakes.echo_engine import EchoEngine
 from tests.support.processes import metric_sum

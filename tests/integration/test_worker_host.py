@@ -227,6 +227,28 @@ async def test_the_repository_loads_unloads_and_lists(tmp_path: Path) -> None:
             await host.client.infer("nobody", {"prompt": "x"})
 
 
+async def test_the_repository_takes_what_tritons_clients_always_send_and_names_the_rest(
+    tmp_path: Path,
+) -> None:
+    async with running_host(tmp_path, "iris") as host:
+        target = f"127.0.0.1:{host.service.grpc_port}"
+        async with grpc.aio.insecure_channel(target) as channel:
+            stub: Any = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+            await stub.RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name="iris"))
+            unload = oip.RepositoryModelUnloadRequest(model_name="iris")
+            unload.parameters["unload_dependents"].bool_param = True
+            await stub.RepositoryModelUnload(unload)
+            assert host.phase("iris") is Phase.COLD
+            load = oip.RepositoryModelLoadRequest(model_name="iris")
+            load.parameters["config"].string_param = "{}"
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.RepositoryModelLoad(load)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "'config'" in (caught.value.details() or "")
+            server = await stub.ServerMetadata(oip.ServerMetadataRequest())
+            assert list(server.extensions) == ["model_repository", "parameters"]
+
+
 async def test_an_idle_model_leaves_by_itself(tmp_path: Path) -> None:
     async with running_host(tmp_path, "iris", idle_unload_s=0.5) as host:
         await host.client.infer("iris", FLOWER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import grpc
 import numpy as np
 import pytest
 
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import InvalidInputError, ModelNotFoundError
 from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.oip import open_inference_pb2_grpc
-from inference_mesh.status_interceptor import error_from_rpc
 from tests.fakes.echo_engine import EchoEngine
 from tests.support.processes import IRIS
 from tests.support.workers import served_worker
@@ -78,6 +79,22 @@ async def test_metadata_shows_inputs_and_outputs(iris: Any) -> None:
     ]
     assert {one.name for one in answer.outputs} == {"label", "probabilities"}
     assert answer.platform == "onnxruntime_onnx"
+
+
+async def test_a_worker_names_only_what_it_speaks(iris: Any) -> None:
+    server = await iris.ServerMetadata(oip.ServerMetadataRequest())
+    assert (server.name, server.version, list(server.extensions)) == (
+        "inference-mesh",
+        version("inference-mesh"),
+        ["parameters"],
+    )
+    for method, request in (
+        (iris.ModelConfig, oip.ModelConfigRequest(name="iris")),
+        (iris.ModelStatistics, oip.ModelStatisticsRequest()),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await method(request)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_readiness_is_told_and_an_unknown_model_is_not_found(iris: Any) -> None:

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from inference_mesh import load_report, metadata
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import (
     InvalidInputError,
     MeshError,
@@ -21,7 +22,6 @@ from inference_mesh.errors import (
     ModelNotReadyError,
     OverloadedError,
 )
-from inference_mesh.status_interceptor import error_from_rpc
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
 from tests.fakes.echo_engine import EchoEngine
 from tests.support.processes import metric_sum

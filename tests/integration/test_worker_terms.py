@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from inference_mesh import load_report, metadata
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import InvalidInputError, MeshError, TokenBudgetError
 from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.oip import open_inference_pb2_grpc
-from inference_mesh.status_interceptor import error_from_rpc
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
 from tests.support.llama_engine import ENDLESS, PATIENCE_S, Counts, begun, generate, question, running, until
 from tests.support.processes import metric_sum

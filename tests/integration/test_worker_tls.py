@@ -21,9 +21,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from gateway.settings import GatewaySettings
 from inference_mesh.channels import open_channel
 from inference_mesh.client_tls import ClientTls
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import UnauthenticatedError, UnavailableError
 from inference_mesh.settings import SettingsError, load_settings
-from inference_mesh.status_interceptor import error_from_rpc
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc
 from tests.fakes.echo_engine import EchoEngine
 from tests.support.certificates import Authority

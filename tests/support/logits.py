@@ -8,24 +8,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-BF16 = 30  # GGML_TYPE_BF16 of ggml.h
+from workers.llama.placement import CACHE_TYPES, Placement
 
 
 class Logits:
     """One model, asked one sequence at a time, outside of any worker.
 
-    exact: compute with the settings of the placement `EXACT`.
+    placement: of the worker that it is compared with; its flash attention and its KV cache count.
     """
 
-    def __init__(self, model: Path, context: int = 2048, *, exact: bool = False) -> None:
+    def __init__(self, model: Path, placement: Placement, context: int = 2048) -> None:
         from llama_cpp import Llama
 
         self._llama = Llama(
             str(model),
             n_ctx=context,
             n_threads=1,
-            flash_attn=exact,
-            type_v=BF16 if exact else None,
+            flash_attn=placement.flash_attention == "on",
+            type_k=CACHE_TYPES[placement.cache_type][0],
+            type_v=CACHE_TYPES[placement.value_type or placement.cache_type][0],
             verbose=False,
             logits_all=True,
         )

@@ -14,6 +14,21 @@ from onnx import helper, numpy_helper
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "happy", "sad", "dog", "cat", "runs", "sleeps", "very")
 WIDTH = 8
+KIND_OF_DATATYPE: Mapping[str, int] = {
+    "BOOL": onnx.TensorProto.BOOL,
+    "INT8": onnx.TensorProto.INT8,
+    "INT16": onnx.TensorProto.INT16,
+    "INT32": onnx.TensorProto.INT32,
+    "INT64": onnx.TensorProto.INT64,
+    "UINT8": onnx.TensorProto.UINT8,
+    "UINT16": onnx.TensorProto.UINT16,
+    "UINT32": onnx.TensorProto.UINT32,
+    "UINT64": onnx.TensorProto.UINT64,
+    "FP16": onnx.TensorProto.FLOAT16,
+    "FP32": onnx.TensorProto.FLOAT,
+    "FP64": onnx.TensorProto.DOUBLE,
+    "BYTES": onnx.TensorProto.STRING,
+}
 
 
 def value(name: str, kind: int, shape: Sequence[int | str] | None) -> onnx.ValueInfoProto:
@@ -46,6 +61,16 @@ def identity_model(kind: int, shape: Sequence[int | str] | None = ("batch", 2)) 
     """Y = x."""
     return model_of(
         [helper.make_node("Identity", ["x"], ["y"])], [value("x", kind, shape)], [value("y", kind, shape)]
+    )
+
+
+def every_type_model() -> onnx.ModelProto:
+    """For each datatype an input (batch, 2) of its name in lower case, and the same as `NAME_back`."""
+    kinds = {name.lower(): kind for name, kind in KIND_OF_DATATYPE.items()}
+    return model_of(
+        [helper.make_node("Identity", [name], [f"{name}_back"]) for name in kinds],
+        [value(name, kind, ["batch", 2]) for name, kind in kinds.items()],
+        [value(f"{name}_back", kind, ["batch", 2]) for name, kind in kinds.items()],
     )
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from cryptography import x509
 
 from inference_mesh.client_tls import ClientTls
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import UnavailableError
-from inference_mesh.status_interceptor import error_from_rpc
 from tests.fakes.echo_engine import EchoEngine
 from tests.support.certificates import Authority
 from tests.support.gateways import RunningGateway, prompt, status_of

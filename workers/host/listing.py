@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import grpc
 
 from inference_mesh import json_payload
+from inference_mesh.installed_version import installed_version
 from inference_mesh.messages import parsed, serialized
 from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.v1 import inference_pb2
@@ -22,7 +23,8 @@ Handlers: TypeAlias = "dict[str, grpc.RpcMethodHandler[Any, Any]]"
 
 RUNTIMES = {"llama": "llama.cpp", "onnx": "onnxruntime"}
 SERVER_NAME = "inference-mesh-host"
-SERVER_VERSION = "1"
+EXTENSIONS = ("model_repository", "parameters")
+"""Triton's names of what is spoken beside the protocol itself."""
 
 
 class Listing:
@@ -71,8 +73,10 @@ class Listing:
         return oip.ServerReadyResponse(ready=True)
 
     async def server_metadata(self, data: bytes, context: Context) -> oip.ServerMetadataResponse:
-        """Name and version."""
-        return oip.ServerMetadataResponse(name=SERVER_NAME, version=SERVER_VERSION)
+        """Name, version and extensions."""
+        return oip.ServerMetadataResponse(
+            name=SERVER_NAME, version=installed_version(), extensions=EXTENSIONS
+        )
 
     async def model_ready(self, data: bytes, context: Context) -> oip.ModelReadyResponse:
         """Whether a model can be asked."""

@@ -21,9 +21,9 @@ import grpc
 
 from inference_mesh import telemetry
 from inference_mesh.channels import open_channel
+from inference_mesh.error_status import error_from_rpc
 from inference_mesh.errors import ModelNotReadyError
 from inference_mesh.oip import open_inference_pb2 as oip
-from inference_mesh.status_interceptor import error_from_rpc
 from workers import open_inference_servicer as oip_service
 from workers.host.host_file import HostedModel
 

@@ -15,9 +15,9 @@ import grpc
 from inference_mesh import metadata
 from inference_mesh.absent_caller import NOBODY_LISTENS, absence
 from inference_mesh.deadlines import deadline_of, remaining_s
+from inference_mesh.error_status import STATUS_DETAILS, error_from_rpc
 from inference_mesh.errors import InvalidInputError
 from inference_mesh.routing_fields import routing_fields
-from inference_mesh.status_interceptor import STATUS_DETAILS, error_from_rpc
 from workers import inference_servicer as native
 from workers import open_inference_servicer as oip
 from workers.host.keeper import Keeper

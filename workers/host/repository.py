@@ -24,6 +24,9 @@ STATES = {
     Phase.FAILED: "UNAVAILABLE",
 }
 
+WITHOUT_EFFECT = frozenset({"unload_dependents"})
+"""Parameters that Triton's clients always send, and that change nothing: no model depends on another."""
+
 
 class Repository:
     """Handlers over raw bytes."""
@@ -66,9 +69,11 @@ class Repository:
 
 def _name_in(request: oip.RepositoryModelLoadRequest | oip.RepositoryModelUnloadRequest) -> str:
     """The model that is meant, in Triton's form or in KServe's."""
-    if request.parameters:
-        name = next(iter(request.parameters))
-        raise InvalidInputError(f"parameters: '{name[:64]}' is not supported; the host's own file has them")
+    unknown = sorted(request.parameters.keys() - WITHOUT_EFFECT)
+    if unknown:
+        raise InvalidInputError(
+            f"parameters: '{unknown[0][:64]}' is not supported; the host's own file has them"
+        )
     name = request.model_name or request.repository_name
     if not name:
         raise InvalidInputError("model_name: is missing")

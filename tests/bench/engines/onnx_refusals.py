@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc
 
-from inference_mesh.status_interceptor import error_from_rpc
+from inference_mesh.error_status import error_from_rpc
 from tests.bench.engines.onnx_servers import ANSWER_LIMIT_S, Worker, connected, request, worker_process
 from tests.support.processes import cpu_seconds
 

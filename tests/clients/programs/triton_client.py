@@ -13,6 +13,8 @@ import tritonclient.http as triton_http
 
 FLOWER = np.array([[5.1, 3.5, 1.4, 0.2]], dtype=np.float32)
 TEXTS = np.array([b"a cat", b"a dog"], dtype=object)
+PROMPT = np.array([b"Once upon"], dtype=object)
+TERMS = {"max_tokens": 8, "temperature": 0.0}
 
 
 def by_http(address: str) -> dict[str, Any]:
@@ -27,8 +29,12 @@ def by_http(address: str) -> dict[str, Any]:
         found[name] = result.as_numpy("label").tolist()
     texts = triton_http.InferInput("text_input", [2], "BYTES")
     texts.set_data_from_numpy(TEXTS)
+    prompt = triton_http.InferInput("text_input", [1], "BYTES")
+    prompt.set_data_from_numpy(PROMPT)
+    text = client.infer("tiny-chat", [prompt], parameters=TERMS).as_numpy("text_output")
     return {
         **found,
+        "text": text[0].decode(),
         "live": [client.is_server_live(), client.is_server_ready(), client.is_model_ready("iris")],
         "metadata": client.get_model_metadata("iris")["inputs"],
         "vectors": list(client.infer("minilm", [texts]).as_numpy("embedding").shape),
@@ -43,9 +49,8 @@ def by_grpc(address: str) -> dict[str, Any]:
     answers: queue.Queue[Any] = queue.Queue()
     client.start_stream(lambda result, error: answers.put((result, error)))
     prompt = triton_grpc.InferInput("text_input", [1], "BYTES")
-    prompt.set_data_from_numpy(np.array([b"Once upon"], dtype=object))
-    parameters = {"max_tokens": 8, "temperature": 0.0}
-    client.async_stream_infer("tiny-chat", [prompt], parameters=parameters)
+    prompt.set_data_from_numpy(PROMPT)
+    client.async_stream_infer("tiny-chat", [prompt], parameters=TERMS)
     text = b""
     while True:
         result, error = answers.get(timeout=30)
@@ -55,6 +60,9 @@ def by_grpc(address: str) -> dict[str, Any]:
         if result.get_response().parameters["triton_final_response"].bool_param:
             break
     client.stop_stream()
+    texts = triton_grpc.InferInput("text_input", [2], "BYTES")
+    texts.set_data_from_numpy(TEXTS)
+    vectors = client.infer("minilm", [texts]).as_numpy("embedding")
     try:
         client.infer("nobody", [features])
         status = ""
@@ -65,6 +73,8 @@ def by_grpc(address: str) -> dict[str, Any]:
         "label": client.infer("iris", [features]).as_numpy("label").tolist(),
         "metadata": client.get_model_metadata("iris", as_json=True)["inputs"][0]["name"],
         "stream": text.decode(),
+        "text": client.infer("tiny-chat", [prompt], parameters=TERMS).as_numpy("text_output")[0].decode(),
+        "vectors": [list(vectors.shape), str(vectors.dtype)],
         "unknown": status,
     }
 

@@ -17,8 +17,10 @@ from inference_mesh.metadata import DECISION, DELIVERED, value_of
 from inference_mesh.v1 import inference_pb2, inference_pb2_grpc, payload_pb2
 from tests.e2e.faults.conftest import Paced, entry, write_yaml
 from tests.support.exact_model import write_exact
+from tests.support.llama_engine import EXACT, FULL
 from tests.support.logits import Logits, first_difference
 from tests.support.processes import TINY_CHAT, MeshProcess, ProcessGroup, http_text_of, metric_sum
+from workers.llama.placement import Placement
 
 pytestmark = pytest.mark.faults
 
@@ -37,14 +39,16 @@ UNSEEDED = {key: value for key, value in GREEDY.items() if key != "temperature"}
 
 
 def _mesh(
-    group: ProcessGroup, folder: Path, model: Path = TINY_CHAT, **fields: Any
+    group: ProcessGroup, folder: Path, model: Path = TINY_CHAT, placement: Placement = EXACT
 ) -> tuple[list[MeshProcess], MeshProcess]:
-    exact = ("--kv-cache-value-type", "bf16")
-    workers = [group.worker(model, *exact, name="tiny-chat", runtime="llama") for _ in range(2)]
+    values = placement.value_type or placement.cache_type
+    cache = ("--kv-cache-type", placement.cache_type, "--kv-cache-value-type", values)
+    attention = ("--flash-attention", placement.flash_attention)
+    workers = [group.worker(model, *cache, *attention, name="tiny-chat", runtime="llama") for _ in range(2)]
     for worker in workers:
         worker.wait_until_ready()
     targets = [worker.grpc_target for worker in workers]
-    entries = [{"name": "tiny-chat", "endpoints": targets, **fields}]
+    entries = [{"name": "tiny-chat", "endpoints": targets}]
     gateway = group.gateway(write_yaml(folder / "models.yaml", {"version": 1, "models": entries}))
     gateway.wait_until_ready()
     return workers, gateway
@@ -63,7 +67,7 @@ async def test_f2_a_broken_stream_goes_on_elsewhere_to_its_whole_length(
     # Quantised weights move the logits by 0.1 and more with the shape of a batch; 32 bits do not.
     exact = tmp_path / "exact.gguf"
     write_exact(TINY_CHAT, exact)
-    workers, gateway = _mesh(group, tmp_path, exact)
+    workers, gateway = _mesh(group, tmp_path, exact, FULL)
     async with MeshClient(gateway.grpc_target, timeout_s=90) as client:
         unbroken = await _unbroken(client, payload)
     async with grpc.aio.insecure_channel(gateway.grpc_target) as channel:
@@ -135,7 +139,7 @@ def _gaps_where_they_part(model: Path, unbroken: list[int], others: list[list[in
     places = {place for tokens in others if (place := first_difference(unbroken, tokens)) is not None}
     if not places:
         return []
-    logits = Logits(model)
+    logits = Logits(model, FULL)
     forbidden = [int(token) for token in NEVER_ENDING]
     gaps = [logits.gap(GREEDY["prompt"], unbroken[:place], forbidden) for place in sorted(places)]
     logits.close()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import grpc
 import pytest
 
+from inference_mesh.error_status import error_from_status, status_trailers
 from inference_mesh.errors import (
     HTTP_STATUS,
     InternalError,
@@ -12,7 +13,6 @@ from inference_mesh.errors import (
     all_error_classes,
     http_status,
 )
-from inference_mesh.status_interceptor import error_from_status, status_trailers
 
 
 def test_every_grpc_code_has_an_http_status() -> None:

@@ -12,6 +12,7 @@ from gateway.call import Call
 from gateway.canary.canaries import Canaries, local_canaries
 from gateway.canary.metrics import CanaryMetrics
 from gateway.front.settlement import Settlement
+from gateway.model_statistics import ModelStatistics
 from gateway.policy.facts import Admit, Caller
 from gateway.policy.routing.samples import SampleStats
 from gateway.usage.metrics import UsageMetrics
@@ -47,7 +48,7 @@ async def seen_of(
     call.admission = Admit(Caller(), entry, "2")
     call.endpoint, call.first_token_at_s = "127.0.0.1:2", 100.5
     call.limit_to(LONGEST_S)
-    Settlement(canaries, UsageMetrics(registry, 10), None).tell(call, code, duration_s)
+    Settlement(canaries, UsageMetrics(registry, 10), None, ModelStatistics()).tell(call, code, duration_s)
     (status,) = await canaries.status()
     return status.samples.canary
 
