@@ -16,7 +16,7 @@ import grpc
 from gateway.call import Call, Context
 from gateway.front import call_span
 from gateway.front.desk import CallDesk
-from gateway.front.open_inference_answers import config_of
+from gateway.front.open_inference_answers import config_of, with_versions
 from gateway.front.serving import Serving
 from gateway.front.witnesses import Witnesses
 from gateway.methods import path_of
@@ -115,7 +115,8 @@ class DataPath:
         """GRPCInferenceService.ModelMetadata: asks a worker, and counts against no limit."""
         answer = b""
         with self._taken("ModelMetadata", context) as call:
-            answer = await self._metadata(call, message)
+            told = await self._metadata(call, message)
+            answer = with_versions(told, call.admitted.model).SerializeToString()
         return answer  # noqa: RET504  # `observed` may end its block early
 
     async def model_config(self, message: bytes, context: Context) -> bytes:
@@ -124,9 +125,7 @@ class DataPath:
         with self._taken("ModelConfig", context) as call:
             asked = parsed(oip.ModelConfigRequest, message)
             question = oip.ModelMetadataRequest(name=asked.name, version=asked.version)
-            told = oip.ModelMetadataResponse.FromString(
-                await self._metadata(call, question.SerializeToString())
-            )
+            told = await self._metadata(call, question.SerializeToString())
             config = config_of(told, call.admitted.model)
             answer = oip.ModelConfigResponse(config=config).SerializeToString()
         return answer  # noqa: RET504  # `observed` may end its block early
@@ -151,12 +150,13 @@ class DataPath:
 
             await self._serving.serve_without_turn(call, ask)
 
-    async def _metadata(self, call: Call, message: bytes) -> bytes:
+    async def _metadata(self, call: Call, message: bytes) -> oip.ModelMetadataResponse:
         """What a worker answers to ModelMetadata."""
         await self._serving.route(call, _oip_fields(message), len(message))
         call.limit_to(call.admitted.model.timeout_s)
         model = _of_workers(self._serving.target(call.admitted), "the Open Inference Protocol")
-        return await self._relay.unary(call, model, path_of("ModelMetadata"), message)
+        told = await self._relay.unary(call, model, path_of("ModelMetadata"), message)
+        return oip.ModelMetadataResponse.FromString(told)
 
     def _taken(self, method: str, context: Context) -> AbstractContextManager[Call]:
         """The record of a call that just came, for the length of a block."""

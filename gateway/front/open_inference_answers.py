@@ -38,6 +38,14 @@ TYPES: dict[str, oip.DataType] = {
 LARGEST_VERSION = 2**63 - 1
 
 
+def with_versions(metadata: oip.ModelMetadataResponse, entry: ModelEntry) -> oip.ModelMetadataResponse:
+    """What a worker says of a model, with all versions of the registry: the worker knows its own alone."""
+    listed = [variant.version for variant in entry.variants if variant.version]
+    if listed:
+        metadata.versions[:] = listed
+    return metadata
+
+
 def config_of(metadata: oip.ModelMetadataResponse, entry: ModelEntry) -> oip.ModelConfig:
     """The configuration of a model, by what its worker says and what the registry has."""
     config = oip.ModelConfig(

@@ -52,7 +52,7 @@ class RepositoryServicer:
             caller = await self._desk.identify(call)
             request = parsed(oip.RepositoryIndexRequest, message)
             visible = {entry.name for entry in self._policy.visible_to(caller)}
-            shown = [model for model in self._fleet.models if model.entry.name in visible]
+            shown = [target for target in self._fleet.targets if target.entry.name in visible]
             entries = [_entry(model) for model in shown if model.pool.ready or not request.ready]
             return oip.RepositoryIndexResponse(models=entries).SerializeToString()
 

@@ -13,6 +13,7 @@ import pytest
 
 from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.oip import open_inference_pb2_grpc
+from tests.fakes.fake_worker import FakeWorker
 from tests.integration.test_gateway_records import asked, cached_model
 from tests.integration.test_worker_host import running_host
 from tests.support.callers import write_callers
@@ -37,6 +38,14 @@ async def statistics(running: RunningGateway, *args: Any, **fields: Any) -> list
     """What is counted of the models that are asked for."""
     request = oip.ModelStatisticsRequest(**fields)
     return list((await stub_of(running).ModelStatistics(request, *args)).model_stats)
+
+
+def two_versions(one: FakeWorker, two: FakeWorker) -> list[dict[str, Any]]:
+    """The versions 1 and 2 of a model; callers who name none get the first."""
+    return [
+        {"version": "1", "weight": 1, "endpoints": [one.target]},
+        {"version": "2", "endpoints": [two.target]},
+    ]
 
 
 async def test_the_server_names_its_version_and_what_it_speaks(tmp_path: Path) -> None:
@@ -125,11 +134,8 @@ async def test_a_call_that_another_model_took_over_is_a_failure_of_the_first(tmp
 
 async def test_every_version_is_told_unless_one_is_asked_for(tmp_path: Path) -> None:
     async with running_worker("chat", label="a") as one, running_worker("chat", label="b") as two:
-        versions = [
-            {"version": "1", "weight": 1, "endpoints": [one.target]},
-            {"version": "2", "endpoints": [two.target]},
-        ]
-        async with running_gateway(tmp_path, [{"name": "chat", "versions": versions}]) as running:
+        model = {"name": "chat", "versions": two_versions(one, two)}
+        async with running_gateway(tmp_path, [model]) as running:
             await running.stub.Infer(prompt("chat", version="2"))
             every = await statistics(running, name="chat")
             assert [(found.version, found.inference_count) for found in every] == [("1", 0), ("2", 1)]
@@ -137,6 +143,21 @@ async def test_every_version_is_told_unless_one_is_asked_for(tmp_path: Path) -> 
             assert second == every[1]
             config = await stub_of(running).ModelConfig(oip.ModelConfigRequest(name="chat", version="1"))
             assert list(config.config.version_policy.specific.versions) == [1, 2]
+
+
+async def test_metadata_and_index_have_every_version_whichever_replica_answers(tmp_path: Path) -> None:
+    async with running_worker("chat") as one, running_worker("chat") as two:
+        model = {"name": "chat", "versions": two_versions(one, two)}
+        async with running_gateway(tmp_path, [model]) as running:
+            stub = stub_of(running)
+            for asked_for in ("", "1", "2"):
+                request = oip.ModelMetadataRequest(name="chat", version=asked_for)
+                assert list((await stub.ModelMetadata(request)).versions) == ["1", "2"]
+            index = await stub.RepositoryIndex(oip.RepositoryIndexRequest())
+    assert [(one.name, one.version, one.state) for one in index.models] == [
+        ("chat", "1", "READY"),
+        ("chat", "2", "READY"),
+    ]
 
 
 async def test_a_model_that_left_the_registry_and_came_back_begins_at_zero(tmp_path: Path) -> None:
