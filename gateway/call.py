@@ -14,6 +14,7 @@ import grpc
 
 from gateway.forwarded_metadata import Pairs, client_metadata_for_worker
 from gateway.limits.grant import Grant
+from gateway.methods import TWO_WAY_METHODS
 from gateway.metrics import UNKNOWN_MODEL
 from gateway.policy.facts import NO_COST, Admit, Caller, Cost, Priority, Standing
 from inference_mesh import limit_standing
@@ -60,6 +61,8 @@ class Call:
     """One call. deadline: seconds of the loop's clock; None = no limit.
 
     cost: what it may use; grants: what the limits gave it, held: names of those limits.
+    later_grants: what they gave the later requests of a stream; later_prompt_tokens: the bound of
+    their prompts.
     beginning: of the prompt that text is made from; None = no text is made. asked_version: as the
     caller wrote it. failed: targets that were asked before another one took over. own_deadline: the
     caller's, before the model's limit. defaults: what a worker puts where a request says nothing.
@@ -77,6 +80,8 @@ class Call:
     admission: Admit | None = None
     cost: Cost = NO_COST
     grants: list[Grant] = dataclasses.field(default_factory=list)
+    later_grants: list[Grant] = dataclasses.field(default_factory=list)
+    later_prompt_tokens: int = 0
     beginning: bytes | None = None
     asked_version: str = ""
     failed: list[tuple[Admit, grpc.StatusCode]] = dataclasses.field(default_factory=list)
@@ -150,8 +155,8 @@ class Call:
             ours.append((MAX_TOKENS, str(decided.model.max_tokens)))
         if self.defaults:
             ours.append((DEFAULTS, self.defaults))
-        total = self.token_total
-        if total:  # 0: nothing of the request is counted beforehand
+        total = 0 if self.method in TWO_WAY_METHODS else self.token_total
+        if total:  # 0: nothing of the request is counted beforehand, or its stream has others
             ours.append((TOKEN_BUDGET, str(total)))
         return (*client_metadata_for_worker(self.metadata), *ours, *trace_metadata())
 
@@ -217,10 +222,13 @@ class Call:
         """Tokens that the call is charged: the worker's count, else what reached the caller.
 
         A unary call tells nothing before its end: one that its caller left, or that ran out of
-        time, is charged the bound of its prompt. code: what the call ended with.
+        time, is charged the bound of its prompt. So is a stream of requests that ends before its
+        worker's count, and a token for each answer. code: what the call ended with.
         """
         if self.usage is not None:
             return self.usage.prompt_tokens + self.usage.completion_tokens
+        if self.method in TWO_WAY_METHODS and self.endpoint:
+            return self.cost.prompt_tokens + self.later_prompt_tokens + self.delivered
         if self.prompt_tokens is not None:
             return self.prompt_tokens + self.delivered_tokens
         return self.cost.prompt_tokens if self.endpoint and code in CUT_OFF else 0

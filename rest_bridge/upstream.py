@@ -21,6 +21,7 @@ from inference_mesh.channels import open_balanced_channel
 from inference_mesh.client_tls import ClientTls
 from inference_mesh.error_status import STATUS_DETAILS, error_from_rpc
 from inference_mesh.errors import (
+    DeadlineExceededError,
     InvalidInputError,
     MeshError,
     StreamBrokenError,
@@ -191,10 +192,14 @@ def typed_errors(notes: GatewayNotes) -> Iterator[None]:
 
 
 def _error_of(error: grpc.aio.AioRpcError) -> MeshError:
-    """The MeshError of a failed call; what grpc itself says of addresses stays inside."""
+    """The MeshError of a failed call; what grpc itself says, of addresses and streams, stays inside."""
     mesh_error = error_from_rpc(error)
-    if isinstance(mesh_error, UnavailableError) and not _has_details(error):
+    if _has_details(error):
+        return mesh_error
+    if isinstance(mesh_error, UnavailableError):
         return UnavailableError("the gateway cannot be reached", retry_after_s=RETRY_AFTER_S)
+    if isinstance(mesh_error, DeadlineExceededError):
+        return DeadlineExceededError("the deadline passed before the answer was complete")
     return mesh_error
 
 

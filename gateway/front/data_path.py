@@ -148,7 +148,8 @@ class DataPath:
                 worker = _of_workers(model, "the Open Inference Protocol")
                 await self._relay.bidirectional(call, worker, path, first, messages, judge)
 
-            await self._serving.serve_without_turn(call, ask)
+            facts = oip_facts(len(first), call.admitted.model.task)
+            await self._serving.serve_without_turn(call, facts, ask)
 
     async def _metadata(self, call: Call, message: bytes) -> oip.ModelMetadataResponse:
         """What a worker answers to ModelMetadata."""

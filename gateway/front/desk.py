@@ -117,6 +117,10 @@ class CallDesk:
     def _settle(self, call: Call, code: grpc.StatusCode, duration_s: float) -> None:
         now_s = asyncio.get_running_loop().time()
         used = call.used_tokens(code)
+        for grant in call.later_grants:
+            part = min(used, grant.token_total or 0)
+            grant.settle(part, now_s)
+            used -= part
         for grant in call.grants:
             grant.settle(used, now_s)
         if call.counted_as:

@@ -24,7 +24,7 @@ from gateway.policy.admission.entry import EntryFacts
 from gateway.policy.engine import PolicyEngine
 from gateway.policy.facts import Admit, CallFacts, Cost, Refuse
 from gateway.policy.limits.rules import LimitRule
-from gateway.policy.request_cost import NOTHING, RequestFacts, cost_of, defaults_for_worker, has_defaults
+from gateway.policy.request_cost import RequestFacts, cost_of, defaults_for_worker, has_defaults, oip_facts
 from gateway.policy.routing.fallback import falls_back
 from gateway.shadow.shadows import Shadows
 from gateway.upstream.fleet import Fleet, Model
@@ -97,14 +97,16 @@ class Serving:
         call.admission, call.fallback_from = first, ""
         raise failure
 
-    async def serve_without_turn(self, call: Call, ask: Callable[[Model], Awaitable[T]]) -> T:
+    async def serve_without_turn(
+        self, call: Call, facts: RequestFacts, ask: Callable[[Model], Awaitable[T]]
+    ) -> T:
         """The answer of the target of a stream of requests, which may be idle for most of its life.
 
         It counts against the limits, but holds no place in the queue, and no other model can
-        take it over.
+        take it over. facts: of its first request.
         """
         admitted = call.admitted
-        await self._grant(call, admitted, NOTHING)
+        await self._grant(call, admitted, facts)
         return await ask(self.target(admitted))
 
     def target(self, admitted: Admit) -> Model:
@@ -117,14 +119,33 @@ class Serving:
     async def admit_more(self, call: Call, size_bytes: int) -> None:
         """Admit one more request of an open stream; waits while its rate is spent.
 
-        Raises the MeshError of any other refusal, as when the key was revoked.
+        What it may use of a token budget is reserved until the stream ends, which alone tells what
+        was used. Raises the MeshError of any other refusal, as when the key was revoked or a budget
+        is spent.
         """
         caller = await self._desk.identify(call)
         refusal = self._policy.check_message(caller, size_bytes)
         if refusal is not None:
             raise error_of(refusal)
-        rules = self._policy.rules_of(caller, call.admitted.model)
-        rates = tuple(rule for rule in rules if rule.kind == "requests")
+        entry = call.admitted.model
+        rules = self._policy.rules_of(caller, entry)
+        await self._reserve_more(call, tuple(rule for rule in rules if rule.kind == "tokens"), size_bytes)
+        await self._wait_for(tuple(rule for rule in rules if rule.kind == "requests"))
+
+    async def _reserve_more(self, call: Call, budgets: tuple[LimitRule, ...], size_bytes: int) -> None:
+        if not budgets:
+            return
+        admitted = call.admitted
+        facts = oip_facts(size_bytes, admitted.model.task)
+        cost = cost_of(facts, admitted.caller.tenant, admitted.model)
+        grant = await self._acquired(budgets, cost)
+        if isinstance(grant, Refuse):
+            call.refused_by = grant.standings
+            raise error_of(grant)
+        call.later_grants.append(grant)
+        call.later_prompt_tokens += cost.prompt_tokens
+
+    async def _wait_for(self, rates: tuple[LimitRule, ...]) -> None:
         while rates:
             grant = await self._acquired(rates, Cost())
             if isinstance(grant, Grant):

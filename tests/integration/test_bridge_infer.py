@@ -307,6 +307,21 @@ async def test_the_timeout_of_the_caller_is_the_deadline_of_the_call(bridge: Run
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "DEADLINE_EXCEEDED")
 
 
+@pytest.mark.parametrize("script", ["infer_script", "stream_script"])
+async def test_a_deadline_that_the_bridge_sees_itself_is_told_in_our_words(
+    bridge: RunningBridge, script: str
+) -> None:
+    async def one_piece(_: inference_pb2.InferStreamRequest) -> AsyncIterator[Any]:
+        yield piece("Once")
+        await never(None)
+
+    setattr(bridge.gateway, script, never if script == "infer_script" else one_piece)
+    document = CHAT | {"stream": script == "stream_script"}
+    answer = await bridge.infer(document, x_request_timeout="0.2")
+    assert "DEADLINE_EXCEEDED" in answer.text
+    assert "Deadline Exceeded" not in answer.text  # grpc's, which may name its own streams beside it
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "x", "1e9", ""])
 async def test_a_timeout_that_is_none_is_400(bridge: RunningBridge, value: str) -> None:
     assert (await bridge.infer(CHAT, x_request_timeout=value)).status_code == 400
