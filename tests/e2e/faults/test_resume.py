@@ -200,7 +200,9 @@ async def _most_amid(workers: list[MeshProcess], streams: list[_Stream]) -> Mesh
     """
     for worker in workers:
         worker.signal(signal.SIGSTOP)
-    await asyncio.sleep(0.1)  # until everything that was on its way is here
+    arrived = -1
+    while arrived != (arrived := sum(len(stream.tokens) for stream in streams)):
+        await asyncio.sleep(0.1)  # until everything that was on its way is here
     places = [await stream.endpoint() for stream in streams if stream.amid]
     if places:
         return max(workers, key=lambda worker: places.count(worker.grpc_target))
