@@ -71,6 +71,17 @@ class Calls:
         model.ready = self._failure is None
         return model
 
+    def model_for(self, facts: CallFacts) -> inference_pb2.Model:
+        """The model as a call knows it: a worker that was told no version has that of the registry."""
+        model = self.model
+        resolved = metadata.value_of(facts.sent, metadata.VERSION)
+        if model.version or not resolved:
+            return model
+        named = inference_pb2.Model()
+        named.CopyFrom(model)
+        named.version = resolved
+        return named
+
     @property
     def failure(self) -> MeshError | None:
         """Why calls are refused; None = they are taken."""

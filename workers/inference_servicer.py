@@ -38,7 +38,7 @@ class InferenceServicer:
             async with contextlib.aclosing(run) as chunks:
                 chunk = await whole(telling_prompt(chunks, context))
             add_usage(context, chunk.usage)
-        model = self._calls.model
+        model = self._calls.model_for(facts)
         return inference_pb2.InferResponse(
             model=model.name,
             version=model.version,
@@ -52,7 +52,7 @@ class InferenceServicer:
         """The answer in pieces."""
         request = parsed(inference_pb2.InferStreamRequest, data)
         facts = call_facts("native-stream", request, context)
-        model = self._calls.model
+        model = self._calls.model_for(facts)
         head = {"model": model.name, "version": model.version, "request_id": facts.request_id}
         run = self._calls.run(facts, lambda _: request.payload)
         with answering(self._calls, context):

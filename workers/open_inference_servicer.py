@@ -78,7 +78,7 @@ class OpenInferenceServicer:
             async with contextlib.aclosing(self._calls.run(facts, read)) as chunks:
                 chunk = await whole(telling_prompt(chunks, context))
             add_usage(context, chunk.usage)
-        return codec.response_of(request, self._calls.model, chunk.output)
+        return codec.response_of(request, self._calls.model_for(facts), chunk.output)
 
     async def model_stream_infer(
         self, requests: AsyncIterator[bytes], context: Context
@@ -105,6 +105,7 @@ class OpenInferenceServicer:
     async def _responses(self, request: oip.ModelInferRequest, stream: _Stream) -> AsyncGenerator[Message]:
         facts = _facts("oip-stream", request, stream.context)
         read = functools.partial(codec.payload_of, request)
+        model = self._calls.model_for(facts)
         async with contextlib.aclosing(self._calls.run(facts, read)) as chunks:
             async for chunk in chunks:
                 if not stream.is_begun:
@@ -113,7 +114,7 @@ class OpenInferenceServicer:
                 if not chunk.has_output:
                     continue
                 stream.count(chunk.usage)
-                response = codec.response_of(request, self._calls.model, chunk.output)
+                response = codec.response_of(request, model, chunk.output)
                 response.parameters[codec.FINAL].bool_param = chunk.usage is not None
                 yield oip.ModelStreamInferResponse(infer_response=response)
 

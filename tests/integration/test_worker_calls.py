@@ -93,7 +93,8 @@ async def test_a_worker_without_a_version_answers_for_the_one_that_the_gateway_r
     versioned = _request("hi")
     versioned.version = "2"
     async with served_worker(EchoEngine(version="")) as worker:
-        await _native(worker).Infer(versioned, metadata=(("x-mesh-version", "2"),))
+        answer = await _native(worker).Infer(versioned, metadata=(("x-mesh-version", "2"),))
+        assert answer.version == "2"
         error = await _error_of(_native(worker).Infer(versioned))
         assert type(error) is ModelNotFoundError
 

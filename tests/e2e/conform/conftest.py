@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import yaml
 
 from conformance.subject import ModelNames, Subject
 from inference_mesh.config.keys_file import new_key
@@ -13,8 +15,14 @@ from tests.support.processes import (
     MINILM,
     TINY_CHAT,
     process_group,
-    write_models_file,
 )
+
+EXTRAS: dict[str, dict[str, Any]] = {
+    "iris": {"version": "1"},
+    "minilm": {"aliases": ["sentences"]},
+    "tiny-chat": {},
+}
+"""What some checks look at: a version, and an alias."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +53,12 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeyedMesh]:
         }
         for worker in workers.values():
             worker.wait_until_ready()
-        models = write_models_file(folder / "models.yaml", {name: [one] for name, one in workers.items()})
+        entries = [
+            {"name": name, "endpoints": [worker.grpc_target], **EXTRAS[name]}
+            for name, worker in workers.items()
+        ]
+        models = folder / "models.yaml"
+        models.write_text(yaml.safe_dump({"version": 1, "models": entries}), encoding="utf-8")
         gateway = group.gateway(models, "--keys", str(folder / "keys.yaml"))
         gateway.wait_until_ready()
         bridge = group.bridge(gateway)

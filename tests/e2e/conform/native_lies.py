@@ -75,6 +75,7 @@ NATIVE_LIES: dict[str, Lie] = {
     "health-watch-of-an-unknown-service": Lie("Watch", answer=put("status", NOT_SERVING)),
     "list-models-names-each-once": Lie("ListModels", answer=_first_model_twice),
     "get-model-says-what-the-list-says": Lie("GetModel", answer=put("model.name", "other")),
+    "aliases-answer-as-their-model": Lie("GetModel", answer=put("model.name", "other")),
     "get-model-of-an-unknown-name": Lie("GetModel", error=INTERNAL),
     "generate-answers-with-text-and-usage": Lie("Infer", answer=clear("request_id")),
     "generate-keeps-max-tokens": Lie("Infer", answer=put("usage.completion_tokens", 2)),
@@ -103,7 +104,6 @@ NATIVE_LIES: dict[str, Lie] = {
 }
 
 NATIVE_UNTOLD = {
-    "aliases-answer-as-their-model": "the mesh of this test has no alias",
     "stream-that-is-left-harms-nobody": "its status is made by the client, which leaves",
     "expired-deadline-ends-the-call": "its status is made by the client, whose deadline it is",
 }
