@@ -77,27 +77,27 @@ def _parameters(question: Question) -> dict[str, Any]:
     return {"max_tokens": MAX_TOKENS, "temperature": question.temperature}
 
 
-def _own_error(body: Any) -> str:
+def _own_error(body: Any) -> tuple[str, str]:
     error = body["error"]
     assert {"code", "message", "request_id"} <= set(error)
-    return str(error["message"])
+    return str(error["message"]), str(error["code"])
 
 
-def _openai_error(body: Any) -> str:
+def _openai_error(body: Any) -> tuple[str, str]:
     error = body["error"]
     assert set(error) == {"message", "type", "param", "code"}
-    return str(error["message"])
+    return str(error["message"]), f"{error['type']} {error['code']}"
 
 
-def _anthropic_error(body: Any) -> str:
+def _anthropic_error(body: Any) -> tuple[str, str]:
     assert body["type"] == "error"
     assert set(body["error"]) == {"type", "message"}
-    return str(body["error"]["message"])
+    return str(body["error"]["message"]), str(body["error"]["type"])
 
 
-def _oip_error(body: Any) -> str:
+def _oip_error(body: Any) -> tuple[str, str]:
     assert isinstance(body["error"], str)
-    return str(body["error"])
+    return str(body["error"]), ""
 
 
 def _tensor_text(body: Any) -> str:

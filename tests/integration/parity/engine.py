@@ -14,6 +14,8 @@ PROMPT_TOKENS = 3
 WAIT = "wait"
 """A prompt that is answered once `released`, or never."""
 
+WAIT_AMID = "wait amid"
+"""The same, behind the first word."""
 BAD = "bad"
 """A prompt that the worker refuses."""
 
@@ -52,6 +54,8 @@ class ThreeWords:
             if WAIT in said:
                 await self.released.wait()
             for number, word in enumerate(WORDS):
+                if number and WAIT_AMID in said:
+                    await self.released.wait()
                 piece = payload_pb2.Generated(text=word, tokens=[number])
                 yield Chunk(payload_pb2.Output(generate=piece), PROMPT_TOKENS)
             end = payload_pb2.Generated(finish_reason=payload_pb2.FINISH_REASON_STOP)

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import httpx
+from google.rpc import error_details_pb2, status_pb2
 
 from inference_mesh.oip import open_inference_pb2 as oip
 from inference_mesh.oip import open_inference_pb2_grpc
@@ -38,7 +39,8 @@ class Outcome:
 
     code: name of the gRPC status, "" over REST; IN_BAND where an error came inside the stream.
     status: of HTTP, 0 over gRPC. text: the answer. retry_s: when to come back, as told. decision:
-    x-mesh-decision.
+    x-mesh-decision. kind: by which a program tells the error: over gRPC the reason of ErrorInfo, over
+    REST as its dialect writes it.
     """
 
     code: str = ""
@@ -47,6 +49,7 @@ class Outcome:
     message: str = ""
     retry_s: float | None = None
     decision: str = ""
+    kind: str = ""
 
 
 IN_BAND = "IN_BAND"
@@ -102,9 +105,20 @@ async def _by_grpc(call: Any, text_of: Callable[[Any], str]) -> Outcome:
             code=error.code().name,
             message=error.details() or "",
             retry_s=None if pushback is None else int(str(pushback)) / 1000,
+            kind=_reason_of(trailers),
         )
     trailers = {str(key): value for key, value in await call.trailing_metadata() or ()}
     return Outcome(code="OK", text="".join(texts).strip(), decision=str(trailers.get("x-mesh-decision", "")))
+
+
+def _reason_of(trailers: dict[str, Any]) -> str:
+    """The reason of google.rpc.ErrorInfo."""
+    status = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
+    for detail in status.details:
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            return str(info.reason)
+    return ""
 
 
 async def native_infer(doors: Doors, question: Question) -> Outcome:
@@ -176,7 +190,7 @@ async def _oip_stream(doors: Doors, question: Question, extra: tuple[tuple[str, 
 class Rest:
     """A dialect over HTTP. path: with {model}. body: of a question. text_of: of a whole answer's JSON.
 
-    event_text: of one event's JSON, for a streamed one. error_of: the message of an error body,
+    event_text: of one event's JSON, for a streamed one. error_of: message and kind of an error body,
     which fails if it has not the dialect's form. key_header: where it looks for the key.
     """
 
@@ -184,7 +198,7 @@ class Rest:
     body: Callable[[Question], dict[str, Any]]
     text_of: Callable[[Any], str] = str
     event_text: Callable[[Any], str] | None = None
-    error_of: Callable[[Any], str] = str
+    error_of: Callable[[Any], tuple[str, str]] = lambda body: (str(body), "")
     key_header: str = "authorization"
 
     async def __call__(self, doors: Doors, question: Question) -> Outcome:
@@ -197,11 +211,9 @@ class Rest:
         answer = await doors.http.post(path, json=self.body(question), headers=headers)
         told = answer.headers.get("retry-after")
         if answer.status_code != 200:
-            return Outcome(
-                status=answer.status_code,
-                message=self.error_of(answer.json()),
-                retry_s=None if told is None else float(told),
-            )
+            message, kind = self.error_of(answer.json())
+            retry_s = None if told is None else float(told)
+            return Outcome(status=answer.status_code, message=message, retry_s=retry_s, kind=kind)
         decision = answer.headers.get("x-mesh-decision", "")
         if self.event_text is None:
             return Outcome(status=200, text=self.text_of(answer.json()).strip(), decision=decision)

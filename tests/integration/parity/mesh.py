@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 
+from inference_mesh.config.keys_file import new_key
 from inference_mesh.settings import load_settings
 from rest_bridge.server import BridgeService
 from rest_bridge.settings import BridgeSettings
@@ -23,8 +25,11 @@ from tests.support.workers import served_worker
 
 NOBODY = "127.0.0.1:9"
 """Where nothing listens."""
+CANARY_TENANTS = ("acme", "initech", "hooli", "umbrella")
+"""Callers of whom some get one version of a canary, and some the other."""
 TENANTS: tuple[dict[str, Any], ...] = (
     {"name": "good", "models": ["chat", "canary", "busy", "down"]},
+    *({"name": name, "models": ["canary"]} for name in CANARY_TENANTS),
     {"name": "bulk", "models": ["busy"], "priority": "bulk"},
     {"name": "fast", "models": ["chat"], "limits": {"requests_per_second": 0.001, "burst": 1}},
     {"name": "poor", "models": ["chat"], "limits": {"tokens": {"amount": 100, "per": "day"}}},
@@ -38,7 +43,7 @@ OF_NOBODY = {"model": "unknown", "code": "OK"}
 
 @dataclasses.dataclass
 class ParityMesh:
-    """What the cells of the matrix need. keys: by tenant."""
+    """What the cells of the matrix need. keys: by tenant; "unscoped" has one that may not infer."""
 
     running: RunningGateway
     doors: Doors
@@ -80,6 +85,7 @@ class ParityMesh:
 async def parity_mesh(folder: Path) -> AsyncIterator[ParityMesh]:
     """All of it, for a block."""
     callers = write_callers(folder, *TENANTS)
+    unscoped = _add_unscoped(callers.settings["keys"])
     async with contextlib.AsyncExitStack() as stack:
         engines = {"chat": ThreeWords("chat"), "busy": ThreeWords("busy")}
         engines |= {f"canary-{version}": ThreeWords("canary", version) for version in "12"}
@@ -101,7 +107,17 @@ async def parity_mesh(folder: Path) -> AsyncIterator[ParityMesh]:
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{bridge.port}", timeout=20, trust_env=False)
         )
         keys = {name: str(dict(pairs)["x-api-key"]) for name, pairs in callers.credentials.items()}
+        keys["unscoped"] = unscoped
         yield ParityMesh(gateway, Doors(gateway.channel, http), engines, keys)
+
+
+def _add_unscoped(keys_file: Path) -> str:
+    """A key of "good" that may look after the gateway, and not infer."""
+    plain, key = new_key(tenant="good", scopes=("admin",))
+    document = yaml.safe_load(keys_file.read_text())
+    document["keys"].append(key.model_dump(mode="json", exclude_none=True, exclude={"burst"}))
+    keys_file.write_text(yaml.safe_dump(document))
+    return plain
 
 
 def _models(targets: dict[str, str]) -> list[dict[str, Any]]:
@@ -120,4 +136,4 @@ def _models(targets: dict[str, str]) -> list[dict[str, Any]]:
     ]
 
 
-_CANARY = {"version": "2", "steps": [{"weight": 50, "for_s": 3600}], "sticky": "key"}
+_CANARY = {"version": "2", "steps": [{"weight": 50, "for_s": 3600}], "sticky": "tenant"}
