@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx
 import numpy as np
@@ -30,6 +31,15 @@ def _infer(mesh: RunningMesh, body: dict[str, object]) -> dict[str, object]:
     return document
 
 
+def _stream(mesh: RunningMesh, body: dict[str, object]) -> list[Any]:
+    """The pieces of a streamed answer."""
+    with httpx.stream("POST", f"{mesh.bridge.url}/api/infer", json={**body, "stream": True}) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        events = [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: ")]
+    assert events[-1] == "[DONE]"
+    return [json.loads(event) for event in events[:-1]]
+
+
 async def test_an_embedding_is_the_same_by_rest_and_by_grpc(mesh: RunningMesh) -> None:
     by_rest = _infer(mesh, {"model": "minilm", "payload": {"texts": SENTENCES}})
     async with MeshClient(mesh.gateway.grpc_target) as client:
@@ -45,20 +55,21 @@ async def test_an_embedding_is_the_same_by_rest_and_by_grpc(mesh: RunningMesh) -
 async def test_a_chat_answer_is_the_same_whole_streamed_by_rest_and_by_grpc(mesh: RunningMesh) -> None:
     whole = _infer(mesh, {"model": "tiny-chat", "payload": HELLO})["output"]
     assert isinstance(whole, dict)
-    with httpx.stream(
-        "POST", f"{mesh.bridge.url}/api/infer", json={"model": "tiny-chat", "payload": HELLO, "stream": True}
-    ) as answer:
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        events = [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: ")]
-    assert events[-1] == "[DONE]"
-    pieces = [json.loads(event) for event in events[:-1]]
+    pieces = _stream(mesh, {"model": "tiny-chat", "payload": HELLO})
     async with MeshClient(mesh.gateway.grpc_target) as client:
         by_grpc = "".join([piece.output.generate.text async for piece in client.stream("tiny-chat", HELLO)])
     assert "".join(piece.get("output", {}).get("text", "") for piece in pieces) == whole["text"] == by_grpc
-    assert len(pieces) >= 2
     assert whole["text"].startswith("I am")
     assert whole["finish_reason"] == "stop"
     assert pieces[-1]["usage"]["completion_tokens"] > 0
+
+
+def test_a_long_answer_comes_in_pieces(mesh: RunningMesh) -> None:
+    # Tokens that wait for a reader go together, so that a short answer may be one piece.
+    endless = {**HELLO, "max_tokens": 500, "logit_bias": {"0": -100, "2": -100}, "stop": []}
+    pieces = _stream(mesh, {"model": "tiny-chat", "payload": endless})
+    assert pieces[-1]["usage"]["completion_tokens"] == 500
+    assert len(pieces) >= 2
 
 
 async def test_a_classification_is_the_same_by_rest_and_by_grpc(mesh: RunningMesh) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from inference_mesh.v1 import payload_pb2
+from inference_mesh.v1 import inference_pb2, payload_pb2
 from tests.e2e.conform.changes import clear, put
 from tests.fakes.lying_grpc import Lie
 
@@ -60,8 +60,9 @@ def _without_the_first(messages: list[Any]) -> list[Any]:
 
 
 def _reason_too_early(messages: list[Any]) -> list[Any]:
-    messages[0].output.generate.finish_reason = payload_pb2.FINISH_REASON_STOP
-    return messages
+    early = inference_pb2.InferStreamResponse()
+    early.output.generate.finish_reason = payload_pb2.FINISH_REASON_STOP
+    return [early, *messages]
 
 
 def _first_twice(messages: list[Any]) -> list[Any]:

@@ -127,8 +127,11 @@ def _no_choice_first(events: list[Any]) -> list[Any]:
     return events
 
 
-def _one_lost(events: list[Any]) -> list[Any]:
-    return events[:2] + events[3:]
+def _letters_lost(events: list[Any]) -> list[Any]:
+    for event in events:
+        for choice in event["choices"]:
+            choice["delta"]["content"] = (choice["delta"].get("content") or "")[1:]
+    return events
 
 
 def _first_lost(events: list[Any]) -> list[Any]:
@@ -169,7 +172,7 @@ OPENAI_LIES: dict[str, HttpLie] = {
     "a-stream-begins-with-the-role": HttpLie(events=_without_role),
     "a-stream-tells-once-why-it-ends": HttpLie(events=_reason_everywhere),
     "every-chunk-has-a-choice": HttpLie(events=_no_choice_first),
-    "a-stream-has-the-text-of-the-plain-answer": HttpLie(events=_one_lost),
+    "a-stream-has-the-text-of-the-plain-answer": HttpLie(events=_letters_lost),
     "a-stream-keeps-max-tokens": _without("max_tokens", "max_completion_tokens"),
     "a-stream-ends-before-a-stop-text": _without("stop"),
     "include-usage-adds-a-last-chunk": _without("stream_options"),

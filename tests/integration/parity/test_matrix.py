@@ -25,6 +25,8 @@ from tests.integration.parity.situations import (
 REQUESTS = "mesh_gateway_requests_total"
 ONE = 1000
 """A step of one, in thousandths."""
+HIDDEN = "Internal error from Core"
+"""What grpc.aio's client says in place of the status of a stream that ended while it wrote."""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -62,6 +64,8 @@ async def test_a_protocol_tells_and_counts_what_the_first_one_does(
         _check_counted(situation, references[situation.name][1])
     reference, expected = references[situation.name]
     outcome, steps = await _cell(mesh, situation, face)
+    if outcome is not None and outcome.message == HIDDEN:
+        outcome, steps = await _cell(mesh, situation, face)
     if outcome is not None and reference is not None:
         _check_told(situation, face, outcome)
     if (face.name, situation.name) in IN_BAND_CELLS:
